@@ -1,0 +1,102 @@
+"""Every error the project raises, on one page.
+
+    XmrError
+      PluginError                a plugin that cannot be loaded or breaks the contract
+        UnknownComponentError    no component of that name; the nearest name is suggested
+        DuplicateComponentError  two distributions claim one name
+      ConfigError (ValueError)   an option outside its range, or parts that do not fit together
+      DataError (ValueError)     an array, picture, text or query that cannot be used
+        SpaceMismatchError       a query from another space than the stored codes
+      NotFittedError             a component used before `fit`
+      StateError                 a stored state that cannot be read back
+        StateVersionError        a stored state of another version of its component
+      StorageError               the database file cannot be used
+        SchemaVersionError       written by a newer (or unknown) format
+        LockedError              another process holds the file
+
+A message says what was got, what was wanted, and what to do. Catch `XmrError` to catch them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DuplicateComponentError",
+    "LockedError",
+    "NotFittedError",
+    "PluginError",
+    "SchemaVersionError",
+    "SpaceMismatchError",
+    "StateError",
+    "StateVersionError",
+    "StorageError",
+    "UnknownComponentError",
+    "XmrError",
+]
+
+
+class XmrError(Exception):
+    """The base of every error raised here."""
+
+
+class PluginError(XmrError):
+    """A plugin cannot be loaded, or breaks the contract."""
+
+
+class UnknownComponentError(PluginError):
+    """No installed component has this name."""
+
+
+class DuplicateComponentError(PluginError):
+    """Two distributions offer a component of the same name."""
+
+
+class ConfigError(XmrError, ValueError):
+    """An option has a value it may not have, or parts do not fit together.
+
+    >>> raise ConfigError("planes", 99, "must be between 1 and 32")
+    Traceback (most recent call last):
+    xmr_core.errors.ConfigError: planes=99: must be between 1 and 32
+    """
+
+    def __init__(self, field: str, value: object = ..., rule: str = "") -> None:
+        super().__init__(field if value is ... else f"{field}={value!r}: {rule}")
+
+
+class DataError(XmrError, ValueError):
+    """Data cannot be used; `keys` names the items at fault where there are any."""
+
+    def __init__(self, message: str, keys: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+
+
+class SpaceMismatchError(DataError):
+    """A query was made by other components than the codes it is compared with."""
+
+
+class NotFittedError(XmrError):
+    """A component was used before `fit`."""
+
+
+class StateError(XmrError):
+    """A stored state cannot be read back."""
+
+
+class StateVersionError(StateError):
+    """A stored state was written by another version of its component."""
+
+
+class StorageError(XmrError):
+    """The database cannot be used."""
+
+
+class SchemaVersionError(StorageError):
+    """The file has a format that this version does not know."""
+
+
+class LockedError(StorageError):
+    """Another process holds the file."""

@@ -1,0 +1,103 @@
+"""What a component may use while it works, without asking for it: progress, a log, checkpoints, the feature cache.
+
+The library sets a `Run` around its work; outside one, `current()` gives a silent Run that keeps nothing. So a component
+that trains writes `run = runs.current()` and can be used alone, in a test, or under a progress bar, unchanged.
+
+    run = runs.current()
+    start = run.restore()                                  # None, or the arrays of the last checkpoint
+    for epoch in run.track(range(epochs), "dcmh"):
+        run.log("dcmh", epoch, loss=loss, map=score)       # into the runs of the library
+        run.checkpoint({"weights": w, "epoch": np.array(epoch)})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.components import Encoder
+from xmr_core.types import Features, Items
+
+__all__ = ["Run", "current", "encode", "use"]
+
+T = TypeVar("T")
+
+
+class Run:
+    """A silent run: no progress shown, nothing logged or kept. The library's own run overrides these."""
+
+    def track(self, steps: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """The steps, with a progress bar where somebody watches. `total` where `len(steps)` is not known."""
+        yield from steps
+
+    def log(self, what: str, step: int, **figures: float) -> None:
+        """Keep figures of one step: losses, validation measures, seconds."""
+
+    def checkpoint(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep arrays from which `restore` lets a killed fit go on; replaces the last ones whole or not at all."""
+
+    def restore(self) -> dict[str, NDArray[Any]] | None:
+        """The arrays of the last checkpoint of the same component on the same data, or None."""
+        return None
+
+    def cached(self, encoder: Encoder, items: Items) -> Features | None:
+        """Features by way of the library's cache, or None where there is none."""
+        return None
+
+
+_current: ContextVar[Run] = ContextVar("xmr_run", default=Run())  # noqa: B039 (a Run keeps no state)
+
+
+def current() -> Run:
+    """The run that is set, or a silent one."""
+    return _current.get()
+
+
+@contextmanager
+def use(run: Run) -> Iterator[Run]:
+    """Make `run` the current one inside a `with`."""
+    token = _current.set(run)
+    try:
+        yield run
+    finally:
+        _current.reset(token)
+
+
+def encode(encoder: Encoder, items: Items, batch: int = 256) -> Features:
+    """`encoder.encode` in batches, by way of the library's cache where the encoder is `cacheable`.
+
+    A component that is built on another encoder (DCMH on a picture backbone) calls this and never computes twice.
+    """
+    if encoder.cacheable and len(items):
+        cached = current().cached(encoder, items)
+        if cached is not None:
+            return cached
+    if len(items) <= batch:
+        return encoder.encode(items)
+    parts = [
+        encoder.encode(items.take(np.arange(start, min(start + batch, len(items)))))
+        for start in current().track(range(0, len(items), batch), f"{encoder.name}: {items.modality}s")
+    ]
+    return concatenate(parts)
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Features of consecutive batches as one; token axes are padded to the longest."""
+    tokens = max(part.values.shape[1] for part in parts)
+    ragged = any(part.mask is not None or part.values.shape[1] != tokens for part in parts)
+    values = np.concatenate([_padded(part.values, tokens) for part in parts])
+    if not ragged:
+        return Features(parts[0].modality, values, metric=parts[0].metric)
+    masks = [part.mask if part.mask is not None else np.ones(part.values.shape[:2], bool) for part in parts]
+    mask = np.concatenate([_padded(mask, tokens) for mask in masks])
+    return Features(parts[0].modality, values, mask, parts[0].metric)
+
+
+def _padded(array: NDArray[Any], tokens: int) -> NDArray[Any]:
+    missing = tokens - array.shape[1]
+    return array if not missing else np.pad(array, [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2))

@@ -1,0 +1,343 @@
+"""The values that flow from pictures and sentences to hits. Frozen; checked once, here, and trusted inside.
+
+    Items, Pairs -> Encoder -> Features -> Fuser -> Embeddings -> Indexer -> Codes -> Index -> Hits
+
+Letters for sizes: n rows, t tokens (regions, words), d dimensions, p pairs, l labels, q queries, k hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.errors import DataError
+
+__all__ = [
+    "IMAGE",
+    "TEXT",
+    "Codes",
+    "Embeddings",
+    "FeaturePairs",
+    "Features",
+    "Hits",
+    "Items",
+    "Layout",
+    "Metric",
+    "Pairs",
+    "as_bits",
+    "as_vectors",
+    "pack_bits",
+    "unpack_bits",
+]
+
+IMAGE = "image"
+TEXT = "text"
+
+Metric = Literal["l2", "ip", "cosine", "hamming"]
+METRICS: tuple[str, ...] = get_args(Metric)
+LayoutKind = Literal["bits", "pq", "lattice", "float"]
+
+
+def as_vectors(values: object, what: str = "vectors", dim: int | None = None) -> NDArray[np.float32]:
+    """(n, d) float32, C-contiguous, finite. Other float and integer types are converted; one vector becomes a row.
+
+    Raises DataError on NaN or infinity, on values beyond float32, on a wrong number of axes or a wrong width.
+    """
+    array = np.asarray(values)
+    if array.ndim == 1:
+        array = array[None, :]
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise DataError(f"{what}: expected numbers of shape (n, d), got {array.dtype} {array.shape}")
+    if dim is not None and array.shape[1] != dim:
+        raise DataError(f"{what}: expected {dim} dimensions, got {array.shape[1]}")
+    with np.errstate(over="ignore"):
+        vectors = np.ascontiguousarray(array, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if bad.size:
+        raise DataError(f"{what}: {bad.size} of {len(vectors)} rows hold NaN or infinity, the first is row {bad[0]}")
+    return vectors
+
+
+def as_bits(values: object, bits: int | None = None, what: str = "codes") -> NDArray[np.uint8]:
+    """(n, bits/8) uint8, C-contiguous packed bits; one code becomes a row. Raises DataError on another type, width."""
+    array = np.asarray(values)
+    if array.ndim == 1:
+        array = array[None, :]
+    if array.ndim != 2 or array.dtype != np.uint8:
+        raise DataError(
+            f"{what}: expected packed bits, uint8 of shape (n, bits/8), got {array.dtype} {array.shape}; "
+            "xmr_core.pack_bits makes them from booleans"
+        )
+    if bits is not None and array.shape[1] * 8 != bits:
+        raise DataError(f"{what}: expected {bits} bits ({bits // 8} bytes), got {array.shape[1] * 8} bits")
+    return np.ascontiguousarray(array)
+
+
+def pack_bits(signs: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Booleans (n, bits) as (n, bits/8) uint8. Bit i of a code is bit i % 8 of byte i // 8 (little-endian), so that
+    eight bytes read as one little-endian 64-bit word hold bit i at `word >> i & 1`."""
+    if signs.ndim != 2 or signs.shape[1] % 8:
+        raise DataError(f"bits: expected shape (n, bits) with bits a multiple of 8, got {signs.shape}")
+    return np.packbits(signs, axis=1, bitorder="little")
+
+
+def unpack_bits(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The inverse of `pack_bits`: (n, bits/8) uint8 as (n, bits) bool."""
+    return np.unpackbits(codes, axis=1, bitorder="little").astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Pictures or sentences, or vectors made elsewhere.
+
+    `data` (n): for pictures a path, the bytes of a file, a PIL image or (h, w, 3) uint8; for texts a str; for
+    precomputed vectors rows of (n, d) float32. `keys` (n) are the user's own names, unique in a modality. `ids` (n,)
+    int64 are the library's. `metadata` maps a column's name to n values. `labels` (n, l) uint8, 1 where one holds.
+    """
+
+    modality: str
+    data: Sequence[Any]
+    keys: Sequence[str] = ()
+    ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    labels: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.data)
+        if not len(self.keys):
+            object.__setattr__(self, "keys", tuple(str(i) for i in range(n)))
+        ids = np.asarray(self.ids, np.int64)
+        object.__setattr__(self, "ids", np.arange(n, dtype=np.int64) if not len(ids) else ids)
+        sizes = {"keys": len(self.keys), "ids": len(self.ids)}
+        sizes |= {f"metadata {name!r}": len(column) for name, column in self.metadata.items()}
+        if self.labels is not None:
+            labels = np.asarray(self.labels)
+            if labels.ndim != 2:
+                raise DataError(f"labels: expected shape (n, l), got {labels.shape}")
+            object.__setattr__(self, "labels", labels.astype(np.uint8, copy=False))
+            sizes["labels"] = len(labels)
+        for what, size in sizes.items():
+            if size != n:
+                raise DataError(f"{what}: expected {n}, one for each {self.modality}, got {size}")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, positions: NDArray[np.int64]) -> Items:
+        """The items at these positions, in their order."""
+        data = self.data[positions] if isinstance(self.data, np.ndarray) else [self.data[i] for i in positions]
+        return replace(
+            self,
+            data=data,
+            keys=[self.keys[i] for i in positions],
+            ids=self.ids[positions],
+            metadata={name: [column[i] for i in positions] for name, column in self.metadata.items()},
+            labels=None if self.labels is None else self.labels[positions],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Which picture goes with which sentences, many to many; what dataset readers return and encoders are fitted on.
+
+    `links` (p, 2) int64: positions in `images` and in `texts`. `label_names` (l) names the columns of `Items.labels`.
+    """
+
+    images: Items
+    texts: Items
+    links: NDArray[np.int64]
+    label_names: Sequence[str] = ()
+    name: str = "pairs"
+
+    def __post_init__(self) -> None:
+        links = np.asarray(self.links, np.int64).reshape(-1, 2)
+        object.__setattr__(self, "links", links)
+        if len(links) and (links.min() < 0 or (links.max(axis=0) >= (len(self.images), len(self.texts))).any()):
+            raise DataError(f"links: positions must lie in 0..{len(self.images) - 1} and 0..{len(self.texts) - 1}")
+        for items in (self.images, self.texts):
+            if items.labels is not None and items.labels.shape[1] != len(self.label_names):
+                raise DataError(f"labels: {items.labels.shape[1]} columns but {len(self.label_names)} label names")
+
+    @property
+    def labels(self) -> NDArray[np.uint8] | None:
+        """(p, l) uint8, the labels of each pair: its picture's, or its sentence's where pictures have none."""
+        if self.images.labels is not None:
+            return self.images.labels[self.links[:, 0]]
+        return None if self.texts.labels is None else self.texts.labels[self.links[:, 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What an Encoder makes of items of one modality.
+
+    `values` (n, t, d) float32, or (n, t) int32 token ids; t = 1 for one vector an item. `mask` (n, t) bool, True where
+    a token is real; None where all are. `metric` is how vectors want to be compared, None where nobody has said.
+    """
+
+    modality: str
+    values: NDArray[Any]
+    mask: NDArray[np.bool_] | None = None
+    metric: Metric | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.values.shape
+        if (self.values.dtype == np.float32 and len(shape) == 3) or (self.values.dtype == np.int32 and len(shape) == 2):
+            pass
+        else:
+            raise DataError(
+                f"features: expected float32 (n, tokens, d) or int32 (n, tokens), got {self.values.dtype} {shape}"
+            )
+        if self.mask is not None and (self.mask.shape != shape[:2] or self.mask.dtype != np.bool_):
+            raise DataError(f"mask: expected bool {shape[:2]}, got {self.mask.dtype} {self.mask.shape}")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(n, d) float32: the one vector of each item. Raises DataError where items have several tokens."""
+        if self.values.ndim != 3 or self.values.shape[1] != 1:
+            raise DataError(f"features: expected one vector an item, got {self.values.shape[1]} tokens an item")
+        return self.values[:, 0]
+
+    @staticmethod
+    def of_vectors(modality: str, vectors: NDArray[np.float32], metric: Metric | None = None) -> Features:
+        """Features of one vector an item, from (n, d)."""
+        return Features(modality, as_vectors(vectors, f"{modality} features")[:, None, :], metric=metric)
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePairs:
+    """Features of both modalities and which go together: what fusers are fitted on.
+
+    `links` (p, 2) int64 positions; `labels` (p, l) uint8 or None.
+    """
+
+    images: Features
+    texts: Features
+    links: NDArray[np.int64]
+    labels: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """One vector an item, under a metric: `values` (n, d) float32, or packed bits (n, bits/8) uint8 for hamming."""
+
+    values: NDArray[Any]
+    metric: Metric
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise DataError(f"metric {self.metric!r}: expected one of {', '.join(METRICS)}")
+        checked = as_bits(self.values) if self.metric == "hamming" else as_vectors(self.values, "embeddings")
+        object.__setattr__(self, "values", checked)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def dim(self) -> int:
+        """Dimensions, or bits under hamming."""
+        return int(self.values.shape[1]) * (8 if self.metric == "hamming" else 1)
+
+    def take(self, positions: Any) -> Embeddings:
+        """The rows at these positions."""
+        return Embeddings(self.values[positions], self.metric)
+
+    def as_features(self, modality: str) -> Features:
+        """The same vectors as features, for the next fuser. Raises DataError for packed bits."""
+        if self.metric == "hamming":
+            raise DataError("bits cannot be fused further: a fuser takes vectors")
+        return Features.of_vectors(modality, self.values, self.metric)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the bytes of a code are to be read, and so which typed columns a database gives it.
+
+    - `bits`: `dim` bits, packed as `pack_bits` does; columns w0, w1, ... of 64 bits
+    - `pq`: `dim` symbols of `symbol_bits` each; one byte a symbol up to 8 bits, two (little-endian) up to 16;
+      columns c0, c1, ...
+    - `lattice`: one unsigned little-endian integer of `symbol_bits` (at most 64) that stands for `dim` numbers;
+      column w0
+    - `float`: `dim` float32, little-endian; column vector
+    """
+
+    kind: LayoutKind
+    dim: int
+    symbol_bits: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes a code takes in `Codes.values`."""
+        if self.kind == "bits":
+            return self.dim // 8
+        if self.kind == "pq":
+            return self.dim * (1 if self.symbol_bits <= 8 else 2)
+        if self.kind == "lattice":
+            return -(-self.symbol_bits // 8)
+        return self.dim * 4
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """What is stored: `ids` (n,) int64 ascending and unique, `values` (n, layout.nbytes) uint8."""
+
+    ids: NDArray[np.int64]
+    values: NDArray[np.uint8]
+    layout: Layout
+
+    def __post_init__(self) -> None:
+        ids = np.ascontiguousarray(self.ids, np.int64)
+        want = (len(ids), self.layout.nbytes)
+        if self.values.dtype != np.uint8 or self.values.shape != want:
+            raise DataError(f"codes: expected uint8 {want}, got {self.values.dtype} {self.values.shape}")
+        if len(ids) > 1 and not (np.diff(ids) > 0).all():
+            raise DataError("codes: ids must be ascending and unique")
+        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "values", np.ascontiguousarray(self.values))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, positions: Any) -> Codes:
+        """The codes at these (ascending) positions."""
+        return Codes(self.ids[positions], self.values[positions], self.layout)
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(n, d) float32, for codes of the `float` layout."""
+        if self.layout.kind != "float":
+            raise DataError(f"codes of layout {self.layout.kind!r} hold no vectors")
+        return self.values.view("<f4").astype(np.float32, copy=False)
+
+    @staticmethod
+    def of_vectors(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Codes:
+        """Codes of the `float` layout, from (n, d) float32."""
+        vectors = np.ascontiguousarray(vectors, "<f4")
+        layout = Layout("float", vectors.shape[1], 32)
+        return Codes(ids, vectors.view(np.uint8).reshape(len(vectors), layout.nbytes), layout)
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The nearest of each query: `ids` (q, k) int64 and `distances` (q, k) float32, ascending, ties to the smaller id.
+
+    -1 and inf stand where fewer than k exist. A distance is Euclidean for l2, 1 - cosine for cosine, the negated inner
+    product for ip, differing bits for hamming: smaller is nearer, always. `exact` says that nothing nearer was missed.
+    """
+
+    ids: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    exact: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __post_init__(self) -> None:
+        if self.ids.shape != self.distances.shape or self.ids.ndim != 2:
+            raise DataError(f"hits: ids {self.ids.shape} and distances {self.distances.shape} must be one shape (q, k)")
