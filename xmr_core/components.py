@@ -123,7 +123,7 @@ class Component:
         for key in sorted(self.state):
             array = np.ascontiguousarray(self.state[key])
             digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.tobytes() if array.dtype.kind == "U" else memoryview(array).cast("B"))
+            digest.update(array.tobytes())
         return digest.hexdigest()
 
     def __repr__(self) -> str:

@@ -37,7 +37,8 @@ def positions_of(ids: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np
     among = np.unique(np.asarray(among, np.int64))
     places = np.searchsorted(ids, among)
     places = places[places < len(ids)] if len(ids) else places[:0]
-    return places[ids[places] == among[: len(places)]]
+    found: NDArray[np.int64] = places[ids[places] == among[: len(places)]]
+    return found
 
 
 def select(distances: NDArray[np.float32], ids: NDArray[np.int64], k: int | None, within: float | None = None) -> Hits:
@@ -94,7 +95,7 @@ def _merged(a: Hits, b: Hits, k: int | None) -> Hits:
 
 
 class ExactIndex(Index):
-    """An exhaustive index over any indexer's codes: what `exact=True` searches, and an indexer may build it outright."""
+    """An exhaustive index over any indexer's codes: what `exact=True` searches; an indexer may build it outright."""
 
     def __init__(self, indexer: Indexer, codes: Codes) -> None:
         self.indexer, self.codes = indexer, codes

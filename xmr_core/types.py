@@ -105,6 +105,7 @@ class Items:
     ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     labels: NDArray[np.uint8] | None = None
+    stored: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.data)

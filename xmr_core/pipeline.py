@@ -1,0 +1,228 @@
+"""A pipeline: one encoder, any number of fusers, one indexer. Its parts are checked against each other when composed.
+
+    Pipeline.parse("dcmh(bits=64) >> sign >> hamming")
+
+A recipe string is sugar for the objects: it parses to a pipeline, and a pipeline's `repr` prints it back.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import runs
+from xmr_core.components import Component, Encoder, Fuser, Indexer
+from xmr_core.errors import ConfigError, NotFittedError
+from xmr_core.registry import Role, default
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
+
+__all__ = ["Pipeline", "calls"]
+
+BATCH = 4096  # items that are embedded at once
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pipeline:
+    """Components that fit together. `encoder` None makes a pipeline over vectors or codes that were made elsewhere.
+
+    Raises ConfigError, in a sentence, where one part does not take what the part before it gives.
+    """
+
+    encoder: Encoder | None
+    fusers: tuple[Fuser, ...]
+    indexer: Indexer
+
+    @staticmethod
+    def parse(recipe: str) -> Pipeline:
+        """The pipeline of a recipe. Raises ConfigError, UnknownComponentError."""
+        parts = calls(recipe)
+        registry = default()
+        roles = _roles([name for name, _ in parts])
+        made: list[Any] = [
+            registry.find(role, name)(**options) for role, (name, options) in zip(roles, parts, strict=True)
+        ]
+        encoder = made.pop(0) if roles[0] == "encoder" else None
+        return Pipeline(encoder, tuple(made[:-1]), made[-1])
+
+    def __post_init__(self) -> None:
+        forms = self.encoder.forms if self.encoder else {IMAGE: "vector", TEXT: "vector"}
+        giver: Component | None = self.encoder
+        for fuser in self.fusers:
+            for modality, form in forms.items():
+                if form not in fuser.accepts:
+                    wanted = " or ".join(sorted(fuser.accepts))
+                    raise ConfigError(
+                        f"{_name(giver)} >> {fuser.name}: {fuser.name} takes {wanted}, "
+                        f"{_name(giver)} gives {form} for {modality}s"
+                    )
+            forms = dict.fromkeys(forms, "bits" if fuser.metric == "hamming" else "vector")
+            giver = fuser
+        if not self.fusers and self.encoder:
+            for modality, form in forms.items():
+                if form != "vector":
+                    raise ConfigError(f"{self.encoder.name} gives {form} for {modality}s; put a fuser after it")
+        if (self.encoder or self.fusers) and self.metric not in self.indexer.metrics:
+            wanted = " or ".join(sorted(self.indexer.metrics))
+            given = "bits (hamming)" if self.metric == "hamming" else f"vectors under {self.metric}"
+            advice = "; put sign before it" if self.indexer.metrics == {"hamming"} else ""
+            raise ConfigError(
+                f"{_name(giver)} >> {self.indexer.name}: {self.indexer.name} takes {wanted}, "
+                f"{_name(giver)} gives {given}{advice}"
+            )
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """Encoder (where there is one), fusers, indexer."""
+        head: tuple[Component, ...] = (self.encoder,) if self.encoder else ()
+        return (*head, *self.fusers, self.indexer)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the embeddings that the indexer gets."""
+        if self.fusers:
+            return self.fusers[-1].metric
+        return self.encoder.metric if self.encoder else "cosine"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities it can embed."""
+        return tuple(sorted(self.encoder.forms)) if self.encoder else ()
+
+    @property
+    def fitted(self) -> bool:
+        """True where every part is."""
+        return all(part.fitted for part in self.parts)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over all parts: what a stored code names as its maker."""
+        return hashlib.sha256("".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
+
+    def with_seed(self, seed: int) -> Pipeline:
+        """The same pipeline, every part that has a `seed` given this one."""
+        encoder = self.encoder.with_seed(seed) if self.encoder else None
+        return Pipeline(encoder, tuple(fuser.with_seed(seed) for fuser in self.fusers), self.indexer.with_seed(seed))
+
+    def fit(self, pairs: Pairs) -> Pipeline:
+        """The fitted pipeline: each part is fitted on what the parts before it make of the pairs, both modalities."""
+        if self.encoder is None:
+            raise ConfigError(f"{self!r} has no encoder; a recipe to fit on pairs begins with one")
+        encoder = self.encoder.fit(pairs)
+        sides = {
+            items.modality: runs.encode(encoder, items)
+            for items in (pairs.images, pairs.texts)
+            if items.modality in encoder.forms
+        }
+        embeddings = [Embeddings(side.vectors, self.metric) for side in sides.values()] if not self.fusers else []
+        fusers: list[Fuser] = []
+        for fuser in self.fusers:
+            images, texts = (sides.get(modality, _nothing(modality)) for modality in (IMAGE, TEXT))
+            fusers.append(fuser.fit(FeaturePairs(images, texts, pairs.links, pairs.labels)))
+            embeddings = [fusers[-1].fuse(side) for side in sides.values()]
+            if len(fusers) < len(self.fusers):
+                sides = {key: made.as_features(key) for key, made in zip(sides, embeddings, strict=True)}
+        values = np.concatenate([made.values for made in embeddings])
+        return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
+
+    def embed(self, items: Items) -> Embeddings:
+        """Embeddings of items of one modality, as the indexer wants them; in blocks of bounded memory.
+
+        Raises NotFittedError, DataError.
+        """
+        if self.encoder is None:
+            raise ConfigError(f"{self!r} has no encoder: give vectors or codes, not pictures or texts")
+        self.encoder.require_modality(items.modality)
+        self.require_fit()
+        blocks = [
+            self._fused(runs.encode(self.encoder, items.take(np.arange(start, min(start + BATCH, len(items))))))
+            for start in range(0, len(items), BATCH)
+        ]
+        if len(blocks) == 1:
+            return blocks[0]
+        return Embeddings(np.concatenate([block.values for block in blocks]), blocks[0].metric)
+
+    def embed_vectors(self, vectors: NDArray[Any], modality: str = IMAGE) -> Embeddings:
+        """Embeddings of vectors that were made elsewhere, by the fusers alone."""
+        return self._fused(Features.of_vectors(modality, vectors))
+
+    def _fused(self, features: Features) -> Embeddings:
+        if not self.fusers:
+            return Embeddings(features.vectors, self.metric)
+        for fuser in self.fusers[:-1]:
+            features = fuser.fuse(features).as_features(features.modality)
+        return self.fusers[-1].fuse(features)
+
+    def encode(self, items: Items) -> Codes:
+        """The codes to store of items of one modality."""
+        return self.indexer.encode(self.embed(items), items.ids)
+
+    def require_fit(self) -> None:
+        """Raise NotFittedError naming the parts that are not fitted."""
+        missing = [part.name for part in self.parts if not part.fitted]
+        if missing:
+            raise NotFittedError(f"{' and '.join(missing)} in {self!r}: not fitted; call fit first")
+
+    def __repr__(self) -> str:
+        return " >> ".join(repr(part) for part in self.parts)
+
+
+def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """A recipe as names and options: `a(x=1) >> b` gives [("a", {"x": 1}), ("b", {})]. Raises ConfigError.
+
+    It is parsed, never evaluated: options are literals.
+    """
+    try:
+        tree = ast.parse(recipe.strip(), mode="eval").body
+        parts = [_call(node, recipe) for node in _chain(tree)]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"recipe {recipe!r} cannot be read: write it like 'dcmh(bits=64) >> sign >> hamming'"
+        ) from None
+    if most is not None and len(parts) > most:
+        raise ConfigError(f"{recipe!r}: expected {most} component, got {len(parts)}")
+    return parts
+
+
+def _chain(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+        return [*_chain(node.left), *_chain(node.right)]
+    return [node]
+
+
+def _call(node: ast.expr, recipe: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+        if len(options) == len(node.keywords):
+            return node.func.id, options
+    raise ConfigError(
+        f"recipe {recipe!r}: {ast.unparse(node)!r} is no component; write name or name(option=value), joined by >>"
+    )
+
+
+def _roles(names: list[str]) -> list[Role]:
+    """The role of each name by its place; an error names what may stand there."""
+    registry = default()
+    first, last = names[0], names[-1]
+    if not registry.has("indexer", last) and (registry.has("encoder", last) or registry.has("fuser", last)):
+        indexers = ", ".join(registry.names("indexer"))
+        raise ConfigError(f"a recipe ends with an indexer, one of {indexers}; {last!r} is none")
+    roles: list[Role] = ["fuser" for _ in names[1:]]
+    if roles and (registry.has("encoder", first) or not registry.has("fuser", first)):
+        roles[0] = "encoder"  # where nobody knows the name, the error then lists the encoders
+    return [*roles, "indexer"]
+
+
+def _name(component: Component | None) -> str:
+    return component.name if component else "the vectors"
+
+
+def _nothing(modality: str) -> Features:
+    return Features(modality, np.zeros((0, 1, 0), np.float32))

@@ -1,0 +1,231 @@
+"""What a library needs of a database. `xmr_storage` implements it on DuckDB; a plugin may bring another.
+
+Rows are plain values. Everything between `with store.transaction()` happens whole or not at all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.components import SqlDistance
+from xmr_core.types import Codes, Items, Layout, Metric, Pairs
+
+__all__ = ["ItemRows", "PartRecord", "RunRecord", "SpaceRecord", "Store"]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemRows:
+    """Items as they are stored: columns of n. `content` is the sha256 of the picture's bytes, the text or the vector.
+
+    A picture is kept as `source` (its path) or `blob` (the bytes of its file); a text as `text`; vectors given
+    ready-made are kept apart, by `put_features`.
+    """
+
+    modality: str
+    ids: NDArray[np.int64]
+    keys: Sequence[str]
+    content: Sequence[str]
+    source: Sequence[str | None]
+    text: Sequence[str | None]
+    blob: Sequence[bytes | None]
+
+
+@dataclass(frozen=True, eq=False)
+class PartRecord:
+    """A component as it is stored: role, name, options, state, and the versions that made it."""
+
+    role: str
+    name: str
+    options: Mapping[str, Any]
+    state: Mapping[str, NDArray[Any]]
+    version: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceRecord:
+    """A space: a fitted pipeline and the codes it made. `version` counts the fits of one name; one is published."""
+
+    name: str
+    version: int
+    recipe: str
+    fingerprint: str
+    metric: Metric
+    layout: Layout
+    seed: int | None = None
+    created: str = ""
+    published: bool = False
+    parts: Sequence[PartRecord] = ()
+    sql: SqlDistance | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)  # codes of each modality
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One step's figures of a fit, or one figure of an evaluation."""
+
+    run: str
+    space: str
+    version: int
+    what: str
+    step: int
+    figures: Mapping[str, float]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store(ABC):
+    """A database that holds a library. Raises StorageError and its kin, never the database's own errors."""
+
+    name: ClassVar[str]
+    schemes: ClassVar[tuple[str, ...]]  # of the URLs it opens; "" is a plain path
+
+    @classmethod
+    @abstractmethod
+    def open(cls, url: str, read_only: bool = False) -> Store:
+        """The store at `url`, made where it is not there. Raises StorageError, SchemaVersionError, LockedError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the database."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """What it was opened with."""
+
+    @property
+    @abstractmethod
+    def read_only(self) -> bool:
+        """True where nothing can be written."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path | None:
+        """Where caches may lie, beside the database; None where there is no such place."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything inside happens whole or not at all; may be nested, the outermost counts."""
+
+    # items, links, labels
+
+    @abstractmethod
+    def match(self, modality: str, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+        """(n,) ids of the items with these keys, -1 where new, and (n,) their content hashes (None where new)."""
+
+    @abstractmethod
+    def next_id(self) -> int:
+        """The smallest id above all in use."""
+
+    @abstractmethod
+    def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
+        """Insert items and their metadata; a column of metadata that is new is added to `xmr.metadata`."""
+
+    @abstractmethod
+    def put_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
+        """Insert the links (p,) that are not there yet."""
+
+    @abstractmethod
+    def put_labels(self, ids: NDArray[np.int64], labels: NDArray[np.uint8], names: Sequence[str]) -> None:
+        """Set the labels (n, l) of items; zeros are not stored."""
+
+    @abstractmethod
+    def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
+        """Ascending ids of the items that match `where`, a SQL condition on `xmr.catalog` (items and metadata).
+
+        Raises DataError where it is no condition.
+        """
+
+    @abstractmethod
+    def items(self, ids: NDArray[np.int64], modality: str) -> Items:
+        """Items by ids, in their order, with keys and data, `stored`; labels and metadata are left out."""
+
+    @abstractmethod
+    def pairs(self, where: str | None = None) -> Pairs:
+        """The items that match `where`, the links between them, and their labels."""
+
+    @abstractmethod
+    def describe(self, ids: NDArray[np.int64]) -> Mapping[str, Sequence[Any]]:
+        """Columns of `xmr.catalog` for these ids, in their order: item_id, modality, key, source, text, metadata."""
+
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """How many items of each modality, links, labels."""
+
+    @abstractmethod
+    def delete(self, ids: NDArray[np.int64]) -> int:
+        """Delete items with their links, labels, features and codes; how many items there were."""
+
+    # features
+
+    @abstractmethod
+    def get_features(self, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(n,) which ids have features of this extractor, and (m, d) the features of those, in the order of `ids`."""
+
+    @abstractmethod
+    def put_features(self, extractor: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Keep features (n, d) of items that have none of this extractor."""
+
+    # spaces and codes
+
+    @abstractmethod
+    def spaces(self) -> list[SpaceRecord]:
+        """All spaces and versions, without their parts, by name and version."""
+
+    @abstractmethod
+    def load_space(self, name: str, version: int | None = None) -> SpaceRecord:
+        """A space with its parts; the published version unless one is named. Raises StorageError where none is."""
+
+    @abstractmethod
+    def put_space(self, space: SpaceRecord) -> None:
+        """Write a new version of a space, with its parts and an empty table of codes."""
+
+    @abstractmethod
+    def publish(self, name: str, version: int) -> None:
+        """Let the name mean this version, in SQL too, at once."""
+
+    @abstractmethod
+    def drop_space(self, name: str, version: int | None = None) -> None:
+        """Drop a version of a space and its codes, or all versions."""
+
+    @abstractmethod
+    def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
+        """Insert codes of items that have none in this version."""
+
+    @abstractmethod
+    def get_codes(self, name: str, version: int, modality: str) -> Codes:
+        """All codes of a modality, ascending by id."""
+
+    # runs, SQL, whole files
+
+    @abstractmethod
+    def put_run(self, record: RunRecord) -> None:
+        """Keep figures of a fit or an evaluation."""
+
+    @abstractmethod
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """The database's own result of a query. Raises StorageError with the database's words."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write everything into `folder`, which must be empty or new; `restore` reads it back bit for bit."""
+
+    @abstractmethod
+    def restore(self, folder: Path) -> None:
+        """Read what `export` wrote into this store, which must be empty."""
+
+    @abstractmethod
+    def compact(self) -> tuple[int, int]:
+        """Give the space of what was deleted back to the disk; bytes before and after."""
+
+    @abstractmethod
+    def doctor(self) -> Iterator[str]:
+        """What does not fit together, a sentence each; nothing where all is well."""
