@@ -111,6 +111,7 @@ class Pipeline:
         """The fitted pipeline: each part is fitted on what the parts before it make of the pairs, both modalities."""
         if self.encoder is None:
             raise ConfigError(f"{self!r} has no encoder; a recipe to fit on pairs begins with one")
+        runs.current().begin(f"0_{self.encoder.name}")
         encoder = self.encoder.fit(pairs)
         sides = {
             items.modality: runs.encode(encoder, items)
@@ -119,12 +120,14 @@ class Pipeline:
         }
         embeddings = [Embeddings(side.vectors, self.metric) for side in sides.values()] if not self.fusers else []
         fusers: list[Fuser] = []
-        for fuser in self.fusers:
+        for place, fuser in enumerate(self.fusers, 1):
+            runs.current().begin(f"{place}_{fuser.name}")
             images, texts = (sides.get(modality, _nothing(modality)) for modality in (IMAGE, TEXT))
             fusers.append(fuser.fit(FeaturePairs(images, texts, pairs.links, pairs.labels)))
             embeddings = [fusers[-1].fuse(side) for side in sides.values()]
             if len(fusers) < len(self.fusers):
                 sides = {key: made.as_features(key) for key, made in zip(sides, embeddings, strict=True)}
+        runs.current().begin(f"{len(fusers) + 1}_{self.indexer.name}")
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
 

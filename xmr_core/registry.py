@@ -75,7 +75,7 @@ class Registry:
                 self._report(point, f"{type(error).__name__}: {error}")
 
     def _known(self, points: Iterable[EntryPoint] | None) -> list[EntryPoint]:
-        found: list[EntryPoint] = list(points if points is not None else entry_points().select())
+        found: list[EntryPoint] = list(entry_points().select() if points is None else points)  # type: ignore[arg-type]
         for point in found:
             other = OTHER_API.fullmatch(point.group)
             if other:

@@ -38,6 +38,9 @@ class Run:
     def log(self, what: str, step: int, **figures: float) -> None:
         """Keep figures of one step: losses, validation measures, seconds."""
 
+    def begin(self, part: str) -> None:
+        """The pipeline says which of its parts works from here on; checkpoints are kept apart by it."""
+
     def checkpoint(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keep arrays from which `restore` lets a killed fit go on; replaces the last ones whole or not at all."""
 

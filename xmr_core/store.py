@@ -6,7 +6,7 @@ Rows are plain values. Everything between `with store.transaction()` happens who
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from xmr_core.components import SqlDistance
 from xmr_core.types import Codes, Items, Layout, Metric, Pairs
 
-__all__ = ["ItemRows", "PartRecord", "RunRecord", "SpaceRecord", "Store"]
+__all__ = ["ItemRows", "LiveEncode", "LiveSearch", "PartRecord", "RunRecord", "SpaceRecord", "Store"]
+
+
+# (text, k, space or None) -> ids and distances; (text, space or None) -> words of bits, or numbers of a vector
+LiveSearch = Callable[[str, int, str | None], tuple[list[int], list[float]]]
+LiveEncode = Callable[[str, str | None], list[int] | list[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +158,14 @@ class Store(ABC):
         """The items that match `where`, the links between them, and their labels."""
 
     @abstractmethod
+    def labels(self, ids: NDArray[np.int64], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
+        """(n, l) uint8: which labels items have; the columns are `names`, or all labels in alphabetical order."""
+
+    @abstractmethod
+    def metadata_columns(self) -> list[str]:
+        """The names of the user's own columns."""
+
+    @abstractmethod
     def describe(self, ids: NDArray[np.int64]) -> Mapping[str, Sequence[Any]]:
         """Columns of `xmr.catalog` for these ids, in their order: item_id, modality, key, source, text, metadata."""
 
@@ -213,6 +226,15 @@ class Store(ABC):
     @abstractmethod
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
         """The database's own result of a query. Raises StorageError with the database's words."""
+
+    @abstractmethod
+    def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
+        """Give a connection of the user's the functions `xmr.search` and `xmr.encode_text`, until it is closed."""
+
+    @classmethod
+    @abstractmethod
+    def url_of(cls, connection: Any) -> str | None:
+        """The URL of the database that a connection of the user's is open on; None where it is not of this kind."""
 
     @abstractmethod
     def export(self, folder: Path) -> None:

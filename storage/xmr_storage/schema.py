@@ -1,0 +1,129 @@
+"""The tables of a library, declared once. SQLAlchemy writes their DDL, so that PostgreSQL can be given the same.
+
+One table a space version for codes, one an extractor for features, and the columns of `metadata`, come as they are
+needed; everything else is here. No primary keys: they slow ingest fivefold and fail under update in DuckDB; the store
+keeps ids unique, and `doctor` checks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from xmr_core.errors import DataError
+
+__all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl", "identifier", "quoted"]
+
+SCHEMA = "xmr"
+FORMAT_VERSION = 1  # of everything below; a file of a higher one is refused
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+
+_metadata = MetaData(schema=SCHEMA)
+
+
+def _table(name: str, *columns: Column[object]) -> Table:
+    return Table(name, _metadata, *columns)
+
+
+def _text(name: str, nullable: bool = False) -> Column[object]:
+    return Column(name, Text, nullable=nullable)
+
+
+def _id(name: str) -> Column[object]:
+    return Column(name, BigInteger, nullable=False, autoincrement=False)
+
+
+def _int(name: str) -> Column[object]:
+    return Column(name, Integer, nullable=False, autoincrement=False)
+
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        # format_version, and whatever else the file says of itself
+        _table("meta", _text("key"), _text("value")),
+        # one picture or sentence; source is a path, data the bytes of a file, content the sha256 of what it is
+        _table(
+            "items",
+            _id("item_id"),
+            _text("modality"),
+            _text("key"),
+            _text("content"),
+            _text("source", nullable=True),
+            _text("text", nullable=True),
+            Column("data", LargeBinary, nullable=True),
+        ),
+        # the user's own columns, added as they come: split, license, width, ...
+        _table("metadata", _id("item_id")),
+        # which picture goes with which sentence
+        _table("pairs", _id("image_id"), _id("text_id")),
+        # the labels that hold
+        _table("labels", _id("item_id"), _text("label")),
+        # one fit of one recipe; codes lie in code_<space>_v<version>
+        _table(
+            "spaces",
+            _text("space"),
+            _int("version"),
+            _text("recipe"),
+            _text("fingerprint"),
+            _text("metric"),
+            _text("layout"),
+            _int("dim"),
+            _int("symbol_bits"),
+            Column("seed", BigInteger, nullable=True),
+            _text("created"),
+            Column("published", Boolean, nullable=False),
+        ),
+        # the components of a space, in order; options are JSON
+        _table(
+            "parts",
+            _text("space"),
+            _int("version"),
+            _int("position"),
+            _text("role"),
+            _text("name"),
+            _text("options"),
+            _int("state_version"),
+            _text("fingerprint"),
+        ),
+        # their states: arrays, little-endian, row-major; shape is JSON
+        _table(
+            "tensors",
+            _text("space"),
+            _int("version"),
+            _int("position"),
+            _text("name"),
+            _text("dtype"),
+            _text("shape"),
+            Column("data", LargeBinary, nullable=False),
+        ),
+        # a fit or an evaluation; notes are JSON: seed, split, protocol, versions
+        _table("runs", _text("run_id"), _text("space"), _int("version"), _text("notes"), _text("created")),
+        # the figures of a run
+        _table("metrics", _text("run_id"), _text("what"), _int("step"), _text("name"), Column("value", Double)),
+    )
+}
+
+
+def ddl() -> Iterator[str]:
+    """The statements that make the schema, in order."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # DuckDB speaks PostgreSQL's DDL
+    yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
+    for table in TABLES.values():
+        yield str(CreateTable(table).compile(dialect=dialect)).strip()
+
+
+def identifier(name: str, what: str = "name") -> str:
+    """The name, if it may stand in SQL unquoted: a-z, 0-9 and _, 48 characters at most. Raises DataError."""
+    if not NAME.fullmatch(name):
+        raise DataError(f"{what} {name!r}: use a to z, 0 to 9 and _, beginning with a letter, 48 characters at most")
+    return name
+
+
+def quoted(name: str) -> str:
+    """Any name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

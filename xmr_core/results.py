@@ -1,0 +1,102 @@
+"""What a search gives back: ids and distances at once, the items themselves when they are asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.store import Store
+from xmr_core.types import Embeddings, Hits, Metric
+
+__all__ = ["Hit", "Query", "Results"]
+
+
+@dataclass(frozen=True, eq=False)
+class Query(Embeddings):
+    """Encoded queries that name the space they were made for; a search in another space refuses them."""
+
+    metric: Metric
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found item: smaller distance is nearer. `data` is a picture's path or a sentence; `metadata` the rest."""
+
+    id: int
+    distance: float
+    key: str
+    modality: str
+    data: str | None
+    metadata: Mapping[str, Any]
+    query: int = 0
+
+
+class Results(Sequence[Hit]):
+    """The hits of one query or many, nearest first; iterating gives `Hit`s, query by query.
+
+    `ids` (q, k) int64 and `distances` (q, k) float32 are ready at once, -1 and inf where fewer were found; keys and
+    metadata are read from the database when a `Hit` is first looked at. `exact` says that nothing nearer was missed.
+    """
+
+    def __init__(self, hits: Hits, store: Store, modality: str, space: str) -> None:
+        self._hits, self._store = hits, store
+        self.modality, self.space = modality, space
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """(q, k) int64; -1 where fewer were found."""
+        return self._hits.ids
+
+    @property
+    def distances(self) -> NDArray[np.float32]:
+        """(q, k) float32, ascending; inf where fewer were found."""
+        return self._hits.distances
+
+    @property
+    def exact(self) -> bool:
+        """True where nothing nearer was missed."""
+        return self._hits.exact
+
+    @functools.cached_property
+    def _all(self) -> list[Hit]:
+        queries, places = np.nonzero(self.ids >= 0)
+        ids = self.ids[queries, places]
+        distances = self.distances[queries, places]
+        rows = self._store.describe(ids)
+        own = [name for name in rows if name not in ("item_id", "modality", "key", "source", "text")]
+        return [
+            Hit(
+                id=int(ids[i]),
+                distance=float(distances[i]),
+                key=rows["key"][i] if rows["key"][i] is not None else str(ids[i]),
+                modality=self.modality,
+                data=rows["text"][i] if rows["text"][i] is not None else rows["source"][i],
+                metadata={name: rows[name][i] for name in own},
+                query=int(queries[i]),
+            )
+            for i in range(len(ids))
+        ]
+
+    def of(self, query: int) -> list[Hit]:
+        """The hits of one query of many."""
+        return [hit for hit in self._all if hit.query == query]
+
+    def __len__(self) -> int:
+        return int((self.ids >= 0).sum())
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._all[place]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._all)
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} {self.modality}s of space {self.space!r}{', exact' if self.exact else ''}"]
+        lines += [f"  {hit.distance:10.4f}  {hit.key}  {(hit.data or '')[:60]}" for hit in self._all[:20]]
+        return "\n".join([*lines, "  ..."] if len(self) > 20 else lines)

@@ -1,0 +1,137 @@
+"""The run that a library sets around its work: progress bars, figures into the database, checkpoints, cached features."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import uuid
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.components import Encoder
+from xmr_core.runs import Run
+from xmr_core.store import RunRecord, Store
+from xmr_core.types import Features, Items
+
+__all__ = ["LibraryRun", "wants_progress"]
+
+T = TypeVar("T")
+CACHE_BLOCK = 512  # items whose features are computed and kept at once; what a killed process loses at most
+
+
+def wants_progress(progress: bool | None) -> bool:
+    """True where bars are asked for, or somebody watches the error stream."""
+    return sys.stderr.isatty() if progress is None else progress
+
+
+class LibraryRun(Run):
+    """A run over a store. Use it as a context manager, so that its bars end with it."""
+
+    def __init__(
+        self,
+        store: Store,
+        space: str = "",
+        version: int = 0,
+        notes: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+        checkpoints: Path | None = None,
+    ) -> None:
+        """`checkpoints` is a folder of this fit's own; None keeps none."""
+        self.id = uuid.uuid4().hex[:12]
+        self._store, self._space, self._version = store, space, version
+        self._notes = dict(notes or {})
+        self._checkpoints, self._part = checkpoints, "part"
+        self._watched, self._progress = wants_progress(progress), None
+        self._figures: dict[str, str] = {}
+
+    def __enter__(self) -> LibraryRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def track(self, steps: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """See `Run.track`."""
+        if not self._watched:
+            yield from steps
+            return
+        bars = self._bars()
+        if total is None and hasattr(steps, "__len__"):
+            total = len(steps)
+        task = bars.add_task(what, total=total)
+        try:
+            for step in steps:
+                yield step
+                bars.update(task, advance=1, description=f"{what} {self._figures.get(what, '')}".strip())
+        finally:
+            bars.remove_task(task)
+
+    def _bars(self) -> Any:
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._progress.start()
+        return self._progress
+
+    def log(self, what: str, step: int, **figures: float) -> None:
+        """See `Run.log`; figures that are not finite are left out of the bar, not of the log."""
+        self._figures[what] = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
+        if not self._store.read_only:
+            record = RunRecord(self.id, self._space, self._version, what, step, figures, self._notes)
+            self._store.put_run(record)
+
+    def begin(self, part: str) -> None:
+        """See `Run.begin`."""
+        self._part = part
+
+    def checkpoint(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """See `Run.checkpoint`."""
+        if self._checkpoints is None:
+            return
+        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        half = self._checkpoints / f"{self._part}.half"
+        with half.open("wb") as file:
+            np.savez(file, **dict(arrays))  # type: ignore[arg-type]  # the stub mistakes the arrays for allow_pickle
+        half.replace(self._checkpoints / f"{self._part}.npz")
+
+    def restore(self) -> dict[str, NDArray[Any]] | None:
+        """See `Run.restore`; a damaged checkpoint counts as none."""
+        path = self._checkpoints / f"{self._part}.npz" if self._checkpoints else None
+        if path is None or not path.exists():
+            return None
+        with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as arrays:
+            return dict(arrays)
+        return None
+
+    def cached(self, encoder: Encoder, items: Items) -> Features | None:
+        """See `Run.cached`; features are kept block by block, so a killed process keeps what it had."""
+        if not items.stored:
+            return None
+        extractor = f"{encoder.name}_{encoder.fingerprint()[:12]}"
+        have, vectors = self._store.get_features(extractor, items.ids)
+        if not have.all():
+            missing = np.flatnonzero(~have)
+            made = np.concatenate(list(self._made(encoder, items.take(missing), extractor)))
+            whole = np.empty((len(items), made.shape[1]), np.float32)
+            whole[missing], whole[have] = made, vectors if have.any() else made[:0]
+            vectors = whole
+        return Features.of_vectors(items.modality, vectors, encoder.metric)
+
+    def _made(self, encoder: Encoder, items: Items, extractor: str) -> Iterator[NDArray[np.float32]]:
+        starts = range(0, len(items), CACHE_BLOCK)
+        for start in self.track(starts, f"{encoder.name}: {items.modality}s, {CACHE_BLOCK} at a time"):
+            block = items.take(np.arange(start, min(start + CACHE_BLOCK, len(items))))
+            vectors = encoder.encode(block).vectors
+            if not self._store.read_only:
+                self._store.put_features(extractor, block.ids, vectors)
+            yield vectors
