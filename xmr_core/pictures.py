@@ -51,13 +51,20 @@ def decode(item: object, at_least: int | None = None) -> Image.Image:
         raise DataError(_reason(error)) from error
 
 
-def decode_each(items: Items, use: Callable[[Image.Image], T], at_least: int | None = None) -> Iterator[T]:
-    """`use(picture)` of each item in order, computed by threads a little ahead of whoever consumes it.
+def decode_each(
+    items: Items,
+    use: Callable[[Image.Image], T],
+    at_least: int | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[T]:
+    """`use(picture)` of each item in order, computed by threads (one a core) a little ahead of whoever consumes it.
 
-    Raises DataError after the last good one, with the keys of all that cannot be read.
+    `prepare` is called once in each thread before its first picture. Raises DataError after the last good one, with
+    the keys of all that cannot be read.
     """
     faults: dict[str, str] = {}
-    for key, result in zip(items.keys, _ahead(items.data, lambda item: use(decode(item, at_least))), strict=True):
+    results = _ahead(items.data, lambda item: use(decode(item, at_least)), prepare)
+    for key, result in zip(items.keys, results, strict=True):
         if isinstance(result, DataError):
             faults[key] = str(result)
         else:
@@ -87,7 +94,7 @@ def unreadable(faults: dict[str, str]) -> DataError:
     return DataError(f"{what} cannot be read: {named}{more}", list(faults))
 
 
-def _ahead(inputs: Any, work: Callable[[Any], T]) -> Iterator[T | DataError]:
+def _ahead(inputs: Any, work: Callable[[Any], T], prepare: Callable[[], None] | None = None) -> Iterator[T | DataError]:
     """`work` of each input in order, or the DataError it raised; at most AHEAD results wait."""
 
     def attempt(item: object) -> T | DataError:
@@ -97,7 +104,7 @@ def _ahead(inputs: Any, work: Callable[[Any], T]) -> Iterator[T | DataError]:
             return error
 
     waiting: deque[Future[T | DataError]] = deque()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1, initializer=prepare) as pool:
         try:
             for item in inputs:
                 waiting.append(pool.submit(attempt, item))

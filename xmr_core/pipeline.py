@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xmr_core import runs
 from xmr_core.components import Component, Encoder, Fuser, Indexer
-from xmr_core.errors import ConfigError, NotFittedError
+from xmr_core.errors import ConfigError, DataError, NotFittedError
 from xmr_core.registry import Role, default
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
 
@@ -86,7 +86,9 @@ class Pipeline:
         """The metric of the embeddings that the indexer gets."""
         if self.fusers:
             return self.fusers[-1].metric
-        return self.encoder.metric if self.encoder else "cosine"
+        if self.encoder:
+            return self.encoder.metric
+        return "hamming" if self.indexer.metrics == {"hamming"} else "l2"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -116,17 +118,37 @@ class Pipeline:
         sides = {
             items.modality: runs.encode(encoder, items)
             for items in (pairs.images, pairs.texts)
-            if items.modality in encoder.forms
+            if items.modality in encoder.forms and len(items)
         }
-        embeddings = [Embeddings(side.vectors, self.metric) for side in sides.values()] if not self.fusers else []
+        return self._fit_rest(encoder, sides, pairs.links, pairs.labels)
+
+    def fit_embeddings(self, embeddings: Embeddings, modality: str = IMAGE) -> Pipeline:
+        """The pipeline fitted on vectors or bits that were made elsewhere; it must have no encoder."""
+        if self.encoder is not None:
+            raise ConfigError(f"{self!r} begins with an encoder; embeddings need a recipe without one")
+        if not self.fusers:
+            return Pipeline(None, (), self.indexer.fit(self.embed_vectors(embeddings)))
+        sides = {modality: embeddings.as_features(modality)}
+        return self._fit_rest(None, sides, np.zeros((0, 2), np.int64), None)
+
+    def _fit_rest(
+        self,
+        encoder: Encoder | None,
+        sides: dict[str, Features],
+        links: NDArray[np.int64],
+        labels: NDArray[np.uint8] | None,
+    ) -> Pipeline:
+        embeddings = [] if self.fusers else [Embeddings(side.vectors, self.metric) for side in sides.values()]
         fusers: list[Fuser] = []
         for place, fuser in enumerate(self.fusers, 1):
             runs.current().begin(f"{place}_{fuser.name}")
             images, texts = (sides.get(modality, _nothing(modality)) for modality in (IMAGE, TEXT))
-            fusers.append(fuser.fit(FeaturePairs(images, texts, pairs.links, pairs.labels)))
+            fusers.append(fuser.fit(FeaturePairs(images, texts, links, labels)))
             embeddings = [fusers[-1].fuse(side) for side in sides.values()]
             if len(fusers) < len(self.fusers):
                 sides = {key: made.as_features(key) for key, made in zip(sides, embeddings, strict=True)}
+        if not embeddings:
+            raise DataError(f"nothing to fit {self!r} on: it takes {' and '.join(self.modalities)}s, there are none")
         runs.current().begin(f"{len(fusers) + 1}_{self.indexer.name}")
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
@@ -148,9 +170,14 @@ class Pipeline:
             return blocks[0]
         return Embeddings(np.concatenate([block.values for block in blocks]), blocks[0].metric)
 
-    def embed_vectors(self, vectors: NDArray[Any], modality: str = IMAGE) -> Embeddings:
-        """Embeddings of vectors that were made elsewhere, by the fusers alone."""
-        return self._fused(Features.of_vectors(modality, vectors))
+    def embed_vectors(self, vectors: Embeddings, modality: str = IMAGE) -> Embeddings:
+        """Embeddings of vectors or bits that were made elsewhere, by the fusers alone."""
+        if self.fusers:
+            return self._fused(vectors.as_features(modality))
+        if (vectors.metric == "hamming") != (self.metric == "hamming"):
+            have, want = ("bits", "vectors") if vectors.metric == "hamming" else ("vectors", "bits")
+            raise DataError(f"{self!r} takes {want}, got {have}; packed bits are uint8, vectors float32")
+        return Embeddings(vectors.values, self.metric)
 
     def _fused(self, features: Features) -> Embeddings:
         if not self.fusers:

@@ -1,4 +1,4 @@
-"""The run that a library sets around its work: progress bars, figures into the database, checkpoints, cached features."""
+"""The run that a library sets around its work: progress bars, figures into the database, checkpoints, the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import sys
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +46,8 @@ class LibraryRun(Run):
         self._store, self._space, self._version = store, space, version
         self._notes = dict(notes or {})
         self._checkpoints, self._part = checkpoints, "part"
-        self._watched, self._progress = wants_progress(progress), None
+        self._watched = wants_progress(progress)
+        self._progress: Any = None
         self._figures: dict[str, str] = {}
 
     def __enter__(self) -> LibraryRun:
@@ -63,7 +64,7 @@ class LibraryRun(Run):
             yield from steps
             return
         bars = self._bars()
-        if total is None and hasattr(steps, "__len__"):
+        if total is None and isinstance(steps, Sized):
             total = len(steps)
         task = bars.add_task(what, total=total)
         try:

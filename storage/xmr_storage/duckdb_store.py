@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError, LockedError, SchemaVersionError, StorageError
-from xmr_core.store import ItemRows, PartRecord, RunRecord, SpaceRecord, Store
+from xmr_core.store import ItemRows, LiveEncode, LiveSearch, PartRecord, RunRecord, SpaceRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Items, Layout, Pairs
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class DuckDBStore(Store):
     def _prepare(self) -> None:
         from xmr_storage import macros, schema
 
-        tables = {name for (name,) in self._rows("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'xmr'")}
+        tables = self.tables()
         if "meta" in tables:
-            ((version,),) = self._rows("SELECT value FROM xmr.meta WHERE key = 'format_version'") or [("?",)]
+            ((version,),) = self.rows("SELECT value FROM xmr.meta WHERE key = 'format_version'") or [("?",)]
             if version != str(schema.FORMAT_VERSION):
                 raise SchemaVersionError(
                     f"{self._path}: the library has format {version}, this version knows {schema.FORMAT_VERSION}; "
@@ -75,11 +76,12 @@ class DuckDBStore(Store):
             for statement in schema.ddl():
                 self._con.execute(statement)
             self._con.execute("INSERT INTO xmr.meta VALUES ('format_version', $1)", [str(schema.FORMAT_VERSION)])
-            self._make_catalog()
+            self.make_catalog()
             for statement in macros.shared_statements():
                 self._con.execute(statement)
 
-    def _make_catalog(self) -> None:
+    def make_catalog(self) -> None:
+        """Make the view `xmr.catalog` anew: items with all columns that metadata has now."""
         self._con.execute(
             """
             CREATE OR REPLACE VIEW xmr.catalog AS
@@ -130,7 +132,7 @@ class DuckDBStore(Store):
                 raise
             self._depth -= 1
             if not self._depth:
-                self._execute("COMMIT")
+                self.execute("COMMIT")
 
     def _writable(self) -> None:
         if self._read_only:
@@ -138,7 +140,8 @@ class DuckDBStore(Store):
 
     # statements
 
-    def _execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
+    def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
+        """Run a statement; StorageError with DuckDB's words where it fails."""
         import duckdb
 
         with self._lock:
@@ -147,13 +150,14 @@ class DuckDBStore(Store):
             except duckdb.Error as error:
                 raise StorageError(f"{self._path}: {_first_line(error)}") from error
 
-    def _rows(self, query: str, parameters: Any = None) -> list[Any]:
+    def rows(self, query: str, parameters: Any = None) -> list[Any]:
+        """All rows of a query."""
         with self._lock:
-            return self._execute(query, parameters).fetchall()
+            return self.execute(query, parameters).fetchall()
 
     def _arrow(self, query: str, parameters: Any = None) -> pa.Table:
         with self._lock:
-            return _arrow_of(self._execute(query, parameters))
+            return _arrow_of(self.execute(query, parameters))
 
     @contextlib.contextmanager
     def _given(self, **tables: pa.Table) -> Iterator[None]:
@@ -169,7 +173,7 @@ class DuckDBStore(Store):
 
     def _insert(self, target: str, table: pa.Table) -> None:
         with self._given(_given_rows=table):
-            self._execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
+            self.execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
 
     # items, links, labels
 
@@ -195,7 +199,7 @@ class DuckDBStore(Store):
         """See `Store.next_id`."""
         tables = ["items", *(_codes_name(space.name, space.version) for space in self.spaces())]
         counts = " UNION ALL ".join(f"SELECT max(item_id) AS top FROM xmr.{table}" for table in tables)
-        ((top,),) = self._rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({counts})")
+        ((top,),) = self.rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({counts})")
         return int(top)
 
     def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
@@ -228,28 +232,20 @@ class DuckDBStore(Store):
         for name in new:
             if name.lower() in RESERVED:
                 raise DataError(f"metadata {name!r}: the name is taken; every item has {', '.join(RESERVED)}")
-            self._execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {_sql_type(columns[name])}")
+            self.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {_sql_type(columns[name])}")
         if new:
-            self._make_catalog()
+            self.make_catalog()
 
     def metadata_columns(self) -> list[str]:
         """The names of the user's own columns."""
-        rows = self._rows(
-            """
-            SELECT column_name
-            FROM duckdb_columns()
-            WHERE schema_name = 'xmr' AND table_name = 'metadata' AND column_name <> 'item_id'
-            ORDER BY column_index
-            """
-        )
-        return [name for (name,) in rows]
+        return [name for name in self.columns("metadata") if name != "item_id"]
 
     def put_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
         """See `Store.put_links`."""
         import pyarrow as pa
 
         with self.transaction(), self._given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
-            self._execute(
+            self.execute(
                 """
                 INSERT INTO xmr.pairs
                 SELECT image_id, text_id FROM _links
@@ -267,7 +263,7 @@ class DuckDBStore(Store):
         table = pa.table({"item_id": ids[rows], "label": pa.array(names, pa.string()).take(pa.array(columns))})
         with self.transaction():
             with self._given(_relabelled=pa.table({"item_id": ids})):
-                self._execute("DELETE FROM xmr.labels WHERE item_id IN (SELECT item_id FROM _relabelled)")
+                self.execute("DELETE FROM xmr.labels WHERE item_id IN (SELECT item_id FROM _relabelled)")
             self._insert("labels", table)
 
     def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
@@ -295,7 +291,7 @@ class DuckDBStore(Store):
         import pyarrow as pa
 
         with self._given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
-            rows = self._rows(
+            rows = self.rows(
                 """
                 SELECT i.key, i.text, i.source, i.data
                 FROM _wanted AS w JOIN xmr.items AS i USING (item_id)
@@ -321,7 +317,7 @@ class DuckDBStore(Store):
         links = np.stack([_ids(table, "image_id"), _ids(table, "text_id")], axis=1)
         links = links[np.isin(links[:, 0], images.ids) & np.isin(links[:, 1], texts.ids)]
         places = [np.searchsorted(side.ids, links[:, column]) for column, side in enumerate((images, texts))]
-        names = [name for (name,) in self._rows("SELECT DISTINCT label FROM xmr.labels ORDER BY label")]
+        names = [name for (name,) in self.rows("SELECT DISTINCT label FROM xmr.labels ORDER BY label")]
         images, texts = (self._labelled(side, names) for side in (images, texts))
         return Pairs(images, texts, np.stack(places, axis=1), names, name=where or "all items")
 
@@ -335,7 +331,7 @@ class DuckDBStore(Store):
     def labels(self, ids: NDArray[np.int64], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
         """See `Store.labels`."""
         if names is None:
-            names = [name for (name,) in self._rows("SELECT DISTINCT label FROM xmr.labels ORDER BY label")]
+            names = [name for (name,) in self.rows("SELECT DISTINCT label FROM xmr.labels ORDER BY label")]
         import pyarrow as pa
 
         given = {
@@ -344,7 +340,10 @@ class DuckDBStore(Store):
         }
         with self._given(**given):
             found = self._arrow(
-                "SELECT w.place, n.position FROM xmr.labels JOIN _wanted AS w USING (item_id) JOIN _names AS n USING (label)"
+                """
+                SELECT w.place, n.position
+                FROM xmr.labels JOIN _wanted AS w USING (item_id) JOIN _names AS n USING (label)
+                """
             )
         labels = np.zeros((len(ids), len(names)), np.uint8)
         labels[found["place"].to_numpy(), found["position"].to_numpy()] = 1
@@ -366,9 +365,9 @@ class DuckDBStore(Store):
 
     def counts(self) -> Mapping[str, int]:
         """See `Store.counts`."""
-        rows = self._rows("SELECT modality, count(*) FROM xmr.items GROUP BY modality ORDER BY modality")
-        ((links,),) = self._rows("SELECT count(*) FROM xmr.pairs")
-        ((labels,),) = self._rows("SELECT count(DISTINCT label) FROM xmr.labels")
+        rows = self.rows("SELECT modality, count(*) FROM xmr.items GROUP BY modality ORDER BY modality")
+        ((links,),) = self.rows("SELECT count(*) FROM xmr.pairs")
+        ((labels,),) = self.rows("SELECT count(DISTINCT label) FROM xmr.labels")
         return {**{modality: int(count) for modality, count in rows}, "pairs": int(links), "labels": int(labels)}
 
     def delete(self, ids: NDArray[np.int64]) -> int:
@@ -376,18 +375,49 @@ class DuckDBStore(Store):
         import pyarrow as pa
 
         columns = {"items": "item_id", "metadata": "item_id", "labels": "item_id"}
-        columns |= dict.fromkeys(self._tables("code_", "feature_"), "item_id")
+        columns |= dict.fromkeys(self.tables("code_", "feature_"), "item_id")
         with self.transaction(), self._given(_doomed=pa.table({"item_id": np.unique(ids)})):
-            ((count,),) = self._rows("SELECT count(*) FROM xmr.items WHERE item_id IN (SELECT item_id FROM _doomed)")
+            ((count,),) = self.rows("SELECT count(*) FROM xmr.items WHERE item_id IN (SELECT item_id FROM _doomed)")
             for table, column in columns.items():
-                self._execute(f"DELETE FROM xmr.{table} WHERE {column} IN (SELECT item_id FROM _doomed)")
+                self.execute(f"DELETE FROM xmr.{table} WHERE {column} IN (SELECT item_id FROM _doomed)")
             for column in ("image_id", "text_id"):
-                self._execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
+                self.execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
         return int(count)
 
-    def _tables(self, *prefixes: str) -> list[str]:
-        names = self._rows("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'xmr' ORDER BY table_name")
-        return [name for (name,) in names if name.startswith(prefixes)]
+    def tables(self, *prefixes: str) -> list[str]:
+        """The tables of the library whose names begin so; all without a prefix."""
+        names = self.rows(
+            """
+            SELECT table_name
+            FROM duckdb_tables()
+            WHERE schema_name = 'xmr' AND database_name = current_database()
+            ORDER BY table_name
+            """
+        )
+        return [name for (name,) in names if name.startswith(prefixes or "")]
+
+    def columns(self, table: str) -> dict[str, str]:
+        """The columns of a table of the library and their SQL types, in order."""
+        rows = self.rows(
+            """
+            SELECT column_name, data_type
+            FROM duckdb_columns()
+            WHERE schema_name = 'xmr' AND database_name = current_database() AND table_name = $1
+            ORDER BY column_index
+            """,
+            [table],
+        )
+        return dict(rows)
+
+    def replace_file(self, fresh: Path) -> None:
+        """Put another file in the place of this one's, and go on with it."""
+        self._writable()
+        with self._lock:
+            self._con.close()
+            try:
+                fresh.replace(self._path)
+            finally:
+                self._con = _connect(self._path, self._read_only)
 
     # features
 
@@ -420,19 +450,13 @@ class DuckDBStore(Store):
             stored = self._vector_dim(table)
             if stored not in (0, dim):
                 raise DataError(f"features of {extractor}: expected {stored} dimensions, got {dim}")
-            self._execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
+            self.execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
             self._insert(table, pa.table({"item_id": ids, "vector": vector_column(vectors)}))
 
     def _vector_dim(self, table: str) -> int:
-        rows = self._rows(
-            """
-            SELECT data_type
-            FROM duckdb_columns()
-            WHERE schema_name = 'xmr' AND table_name = $1 AND column_name = 'vector'
-            """,
-            [table],
-        )
-        return int(re.fullmatch(r"FLOAT\[(\d+)\]", rows[0][0])[1]) if rows else 0  # type: ignore[index]
+        kind = self.columns(table).get("vector", "")
+        found = re.fullmatch(r"FLOAT\[(\d+)\]", kind)
+        return int(found[1]) if found else 0
 
     # spaces and codes
 
@@ -440,9 +464,9 @@ class DuckDBStore(Store):
         """See `Store.spaces`."""
         columns = "space, version, recipe, fingerprint, metric, layout, dim, symbol_bits, seed, created, published"
         records = []
-        for row in self._rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version"):
+        for row in self.rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version"):
             name, version, recipe, fingerprint, metric, kind, dim, symbol_bits, seed, created, published = row
-            counted = self._rows(
+            counted = self.rows(
                 f"SELECT modality, count(*) FROM xmr.{_codes_name(name, version)} GROUP BY modality ORDER BY modality"
             )
             records.append(
@@ -463,8 +487,6 @@ class DuckDBStore(Store):
 
     def load_space(self, name: str, version: int | None = None) -> SpaceRecord:
         """See `Store.load_space`."""
-        import dataclasses
-
         spaces = self.spaces()
         for space in spaces:
             if space.name == name and (space.version == version if version is not None else space.published):
@@ -476,7 +498,7 @@ class DuckDBStore(Store):
     def _parts(self, name: str, version: int) -> list[PartRecord]:
         from xmr_storage.arrow import array_of_blob
 
-        parts = self._rows(
+        parts = self.rows(
             """
             SELECT position, role, name, options, state_version, fingerprint
             FROM xmr.parts
@@ -485,7 +507,7 @@ class DuckDBStore(Store):
             """,
             [name, version],
         )
-        tensors = self._rows(
+        tensors = self.rows(
             "SELECT position, name, dtype, shape, data FROM xmr.tensors WHERE space = $1 AND version = $2",
             [name, version],
         )
@@ -507,8 +529,8 @@ class DuckDBStore(Store):
         columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in macros.code_columns(space.layout))
         layout = space.layout
         with self.transaction():
-            self._execute(f"CREATE TABLE xmr.{table} (item_id BIGINT NOT NULL, modality VARCHAR NOT NULL, {columns})")
-            self._execute(
+            self.execute(f"CREATE TABLE xmr.{table} (item_id BIGINT NOT NULL, modality VARCHAR NOT NULL, {columns})")
+            self.execute(
                 "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false)",
                 [
                     space.name,
@@ -525,12 +547,12 @@ class DuckDBStore(Store):
             )
             for position, part in enumerate(space.parts):
                 place = [space.name, space.version, position]
-                self._execute(
+                self.execute(
                     "INSERT INTO xmr.parts VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                     [*place, part.role, part.name, json.dumps(part.options), part.version, part.fingerprint],
                 )
                 for key, array in part.state.items():
-                    self._execute(
+                    self.execute(
                         "INSERT INTO xmr.tensors VALUES ($1, $2, $3, $4, $5, $6, $7)",
                         [*place, key, *blob_of_array(array)],
                     )
@@ -540,7 +562,7 @@ class DuckDBStore(Store):
 
     def _fill(self, statement: str, given: pa.Table | None) -> None:
         with self._given(**({} if given is None else {"_given_rows": given})):
-            self._execute(statement)
+            self.execute(statement)
 
     def publish(self, name: str, version: int) -> None:
         """See `Store.publish`."""
@@ -548,9 +570,9 @@ class DuckDBStore(Store):
 
         space = self.load_space(name, version)
         with self.transaction():
-            self._execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, version])
+            self.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, version])
             for statement in macros.space_statements(name, version, space.layout, space.metric):
-                self._execute(statement)
+                self.execute(statement)
 
     def drop_space(self, name: str, version: int | None = None) -> None:
         """See `Store.drop_space`."""
@@ -561,12 +583,12 @@ class DuckDBStore(Store):
         with self.transaction():
             if version is None or space.published:
                 for statement in macros.drop_statements(name):
-                    self._execute(statement)
+                    self.execute(statement)
             for gone in doomed:
                 for table in macros.tables_of(name, gone.version):
-                    self._execute(f"DROP TABLE IF EXISTS xmr.{table}")
+                    self.execute(f"DROP TABLE IF EXISTS xmr.{table}")
                 for table in ("spaces", "parts", "tensors"):
-                    self._execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, gone.version])
+                    self.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, gone.version])
 
     def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
         """See `Store.put_codes`."""
@@ -593,13 +615,13 @@ class DuckDBStore(Store):
     def put_run(self, record: RunRecord) -> None:
         """See `Store.put_run`."""
         with self.transaction():
-            if not self._rows("SELECT 1 FROM xmr.runs WHERE run_id = $1", [record.run]):
-                self._execute(
+            if not self.rows("SELECT 1 FROM xmr.runs WHERE run_id = $1", [record.run]):
+                self.execute(
                     "INSERT INTO xmr.runs VALUES ($1, $2, $3, $4, $5)",
                     [record.run, record.space, record.version, json.dumps(record.notes), _now()],
                 )
             for name, value in record.figures.items():
-                self._execute(
+                self.execute(
                     "INSERT INTO xmr.metrics VALUES ($1, $2, $3, $4, $5)",
                     [record.run, record.what, record.step, name, float(value)],
                 )
@@ -613,6 +635,23 @@ class DuckDBStore(Store):
                 return self._con.sql(query, params=parameters)
             except duckdb.Error as error:
                 raise StorageError(f"{self._path}: {error}") from error
+
+    def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
+        """See `Store.live`; None means this store's own connection."""
+        from xmr_storage import live
+
+        live.attach(self._con if connection is None else connection, search, encode_text)
+
+    @classmethod
+    def url_of(cls, connection: Any) -> str | None:
+        """See `Store.url_of`."""
+        import duckdb
+
+        if not isinstance(connection, duckdb.DuckDBPyConnection):
+            return None
+        query = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        row = connection.execute(query).fetchone()
+        return row[0] if row else None
 
     def export(self, folder: Path) -> None:
         """See `Store.export`; one Parquet file a table."""

@@ -1,0 +1,72 @@
+"""Vectors that were made elsewhere, as features: for pictures, texts or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+from xmr_core.types import as_vectors
+
+Comparison = Literal["cosine", "ip", "l2"]
+
+
+@dataclass(frozen=True)
+class PrecomputedConfig:
+    """What the vectors are."""
+
+    dim: int  # numbers in a vector
+    metric: Comparison = "cosine"  # how they want to be compared
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise xmr.ConfigError("dim", self.dim, "must be 1 or more")
+        if self.metric not in get_args(Comparison):
+            raise xmr.ConfigError("metric", self.metric, f"must be one of {', '.join(get_args(Comparison))}")
+
+
+class Precomputed(xmr.Encoder):
+    """Items whose data are vectors, checked and passed on as (n, 1, dim) float32."""
+
+    name: ClassVar[str] = "precomputed"
+    Config: ClassVar[type[PrecomputedConfig]] = PrecomputedConfig
+    needs_fit: ClassVar[bool] = False
+    config: PrecomputedConfig
+
+    @property
+    def metric(self) -> xmr.Metric:  # type: ignore[override]  # here the config says it, not the class
+        """How the vectors want to be compared."""
+        return self.config.metric
+
+    def encode(self, items: xmr.Items) -> xmr.Features:
+        """The vectors as float32. Raises DataError, with keys, on another width, NaN or infinity."""
+        self.require_modality(items.modality)
+        vectors = self._stacked(items)
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if bad.size:
+            self._refuse(items, bad, "hold NaN or infinity")
+        return xmr.Features.of_vectors(items.modality, as_vectors(vectors, items.modality), self.metric)
+
+    def _stacked(self, items: xmr.Items) -> NDArray[Any]:
+        """(n, dim) of any type of number."""
+        if not len(items):
+            return np.empty((0, self.config.dim), np.float32)
+        rows = [np.asarray(row) for row in items.data]
+        wrong = [i for i, row in enumerate(rows) if row.shape != (self.config.dim,) or row.dtype.kind not in "fiu"]
+        if wrong:
+            shape = f"; {items.keys[wrong[0]]!r} has {rows[wrong[0]].dtype} {rows[wrong[0]].shape}"
+            self._refuse(items, wrong, f"are no vectors of {self.config.dim} numbers{shape}")
+        return np.stack(rows)
+
+    def _refuse(self, items: xmr.Items, positions: Any, what: str) -> None:
+        keys = [items.keys[i] for i in positions]
+        raise xmr.DataError(f"{len(keys)} of {len(items)} {items.modality}s {what}; the first key is {keys[0]!r}", keys)
+
+
+@xmr.hookimpl
+def xmr_encoders() -> list[type[xmr.Encoder]]:
+    """Ready-made vectors."""
+    return [Precomputed]

@@ -1,0 +1,116 @@
+"""Bag of words: a text as how often each word of a learnt vocabulary occurs in it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+
+Split = Literal["words", "tags"]
+Weighting = Literal["binary", "count", "tfidf"]
+
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # letters and digits of any script; don't is one word
+TAG = re.compile(r"[^,\s]+")
+PATTERNS: dict[str, re.Pattern[str]] = {"words": WORD, "tags": TAG}
+LONGEST = 64  # letters; what is longer is an address or a number, no word
+
+
+@dataclass(frozen=True)
+class BowConfig:
+    """What a word is, which words count, and how much."""
+
+    split: Split = "words"  # "words": runs of letters and digits; "tags": what stands between commas, blanks and lines
+    min_count: int = 1  # texts a word must occur in; higher: fewer dimensions, rare words lost
+    max_words: int = 10_000  # dimensions at most, the most frequent kept; a text takes four bytes for each
+    weighting: Weighting = "binary"  # "count": how often; "tfidf": rare words weigh more
+    normalise: bool = False  # vectors of length 1: long texts weigh no more than short ones
+
+    def __post_init__(self) -> None:
+        if self.split not in PATTERNS:
+            raise xmr.ConfigError("split", self.split, f"must be one of {', '.join(PATTERNS)}")
+        if self.weighting not in get_args(Weighting):
+            raise xmr.ConfigError("weighting", self.weighting, f"must be one of {', '.join(get_args(Weighting))}")
+        if self.min_count < 1:
+            raise xmr.ConfigError("min_count", self.min_count, "must be 1 or more")
+        if self.max_words < 1:
+            raise xmr.ConfigError("max_words", self.max_words, "must be 1 or more")
+
+
+class Bow(xmr.Encoder):
+    """Texts to vectors (n, 1, w) over the w words of the training texts; words it never met count nothing.
+
+    State: `words` (w) str, the most frequent first; `idf` (w) float32.
+    """
+
+    name: ClassVar[str] = "bow"
+    Config: ClassVar[type[BowConfig]] = BowConfig
+    forms: ClassVar[Mapping[str, xmr.Form]] = {xmr.TEXT: "vector"}
+    config: BowConfig
+
+    def fit(self, pairs: xmr.Pairs) -> Self:
+        """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
+        texts = pairs.texts.take(np.unique(pairs.links[:, 1]))
+        occurrences: Counter[str] = Counter()  # texts a word occurs in
+        for words in self._words(texts):
+            occurrences.update(set(words))
+        frequent = [(count, word) for word, count in occurrences.items() if count >= self.config.min_count]
+        if not frequent:
+            raise xmr.DataError(
+                f"{self!r}: no word occurs in {self.config.min_count} of the {len(texts)} texts; lower min_count"
+            )
+        frequent.sort(key=lambda entry: (-entry[0], entry[1]))
+        kept = frequent[: self.config.max_words]
+        counts = np.array([count for count, _ in kept])
+        idf = np.log((1 + len(texts)) / (1 + counts)) + 1  # smoothed: as if one more text held every word
+        return self.with_state({"words": np.array([word for _, word in kept]), "idf": idf.astype(np.float32)})
+
+    def encode(self, items: xmr.Items) -> xmr.Features:
+        """Features (n, 1, w); zeros where no word is known. Raises DataError with the keys of blank texts."""
+        self.require_modality(items.modality)
+        self.require_fit()
+        column = {word: i for i, word in enumerate(self.state["words"].tolist())}
+        places = [
+            row * len(column) + column[word]
+            for row, words in enumerate(self._words(items))
+            for word in words
+            if word in column
+        ]
+        cells = np.bincount(np.array(places, np.int64), minlength=len(items) * len(column))
+        vectors = self._weighted(cells.reshape(len(items), len(column)).astype(np.float32))
+        return xmr.Features.of_vectors(items.modality, vectors, self.metric)
+
+    def _weighted(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.config.weighting == "binary":
+            counts = (counts > 0).astype(np.float32)
+        elif self.config.weighting == "tfidf":
+            counts = counts * self.state["idf"]
+        if self.config.normalise:
+            lengths = np.linalg.norm(counts, axis=1, keepdims=True)
+            counts = counts / np.where(lengths > 0, lengths, 1)
+        return counts
+
+    def _words(self, texts: xmr.Items) -> Iterator[list[str]]:
+        blank = [
+            key
+            for key, text in zip(texts.keys, texts.data, strict=True)
+            if not isinstance(text, str) or not text.strip()
+        ]
+        if blank:
+            raise xmr.DataError(f"{len(blank)} texts are blank or no text, the first has the key {blank[0]!r}", blank)
+        find: Callable[[str], list[str]] = PATTERNS[self.config.split].findall
+        for text in texts.data:
+            yield [word for word in find(unicodedata.normalize("NFC", text).lower()) if len(word) <= LONGEST]
+
+
+@xmr.hookimpl
+def xmr_encoders() -> list[type[xmr.Encoder]]:
+    """The bag of words."""
+    return [Bow]

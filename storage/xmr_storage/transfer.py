@@ -1,0 +1,193 @@
+"""A whole library out of a file and into another: export, restore, compact; and doctor, which looks for faults."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmr_core.errors import SchemaVersionError, StorageError
+
+if TYPE_CHECKING:
+    from xmr_storage.duckdb_store import DuckDBStore
+
+__all__ = ["compact", "doctor", "export", "restore"]
+
+MANIFEST = "library.json"
+PLAIN_TYPES = {
+    *("BIGINT", "INTEGER", "SMALLINT", "UTINYINT", "FLOAT", "DOUBLE"),
+    *("VARCHAR", "BLOB", "BOOLEAN", "DATE", "TIMESTAMP"),
+}
+
+
+def export(store: DuckDBStore, folder: Path) -> None:
+    """Write every table of the library as `<table>.parquet`, and what is needed to read them back as `library.json`.
+
+    The folder appears whole or not at all. Raises StorageError where it is there already and not empty.
+    """
+    from xmr_storage.schema import FORMAT_VERSION
+
+    if folder.exists() and any(folder.iterdir()):
+        raise StorageError(f"{folder}: not empty; export into a new folder")
+    half = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.half")
+    half.mkdir(parents=True)
+    try:
+        tables = {}
+        for table in store.tables():
+            path = _literal(str(half / f"{table}.parquet"))
+            store.execute(
+                f"COPY (SELECT * FROM xmr.{table} ORDER BY rowid) TO {path} (FORMAT parquet, COMPRESSION zstd)"
+            )
+            tables[table] = store.columns(table)
+        (half / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION, "tables": tables}, indent=1))
+        if folder.exists():
+            folder.rmdir()
+        half.rename(folder)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def restore(store: DuckDBStore, folder: Path) -> None:
+    """Read an export into an empty library; whole or not at all. Only data is read from the folder, no SQL."""
+    from xmr_storage.schema import FORMAT_VERSION, TABLES, identifier, quoted
+
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, tables = manifest["format_version"], dict(manifest["tables"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{folder} is no export of a library: {error}") from None
+    if version != FORMAT_VERSION:
+        raise SchemaVersionError(f"{folder}: exported with format {version}, this version knows {FORMAT_VERSION}")
+    if store.counts().keys() - {"pairs", "labels"} or store.spaces():
+        raise StorageError(f"{store.url}: not empty; restore into a new file")
+    with store.transaction():
+        for table, columns in tables.items():
+            identifier(table, "table")
+            kinds = {name: _plain_type(kind) for name, kind in columns.items()}
+            if table not in TABLES:
+                store.execute(
+                    f"CREATE TABLE xmr.{table} ({', '.join(f'{quoted(name)} {kind}' for name, kind in kinds.items())})"
+                )
+            for name, kind in kinds.items() if table == "metadata" else ():
+                store.execute(f"ALTER TABLE xmr.metadata ADD COLUMN IF NOT EXISTS {quoted(name)} {kind}")
+            store.execute(f"DELETE FROM xmr.{table}")
+            names = ", ".join(f"{quoted(name)}::{kind} AS {quoted(name)}" for name, kind in kinds.items())
+            source = _literal(str(folder / f"{table}.parquet"))
+            store.execute(f"INSERT INTO xmr.{table} BY NAME SELECT {names} FROM read_parquet({source})")
+        store.make_catalog()
+        for space in store.spaces():
+            if space.published:
+                store.publish(space.name, space.version)
+
+
+def _plain_type(kind: str) -> str:
+    """A column type of a manifest, if it is one that a library uses: the text goes into SQL."""
+    base = kind.split("[", 1)[0]
+    size = kind[len(base) :]
+    known = {
+        "BIGINT",
+        "INTEGER",
+        "SMALLINT",
+        "UTINYINT",
+        "VARCHAR",
+        "BLOB",
+        "BOOLEAN",
+        "FLOAT",
+        "DOUBLE",
+        "DATE",
+        "TIMESTAMP",
+    }
+    if base not in known or not (size == "" or (size[0] == "[" and size[-1] == "]" and (size[1:-1] or "0").isdigit())):
+        raise StorageError(f"the export has a column of type {kind!r}, which no library has")
+    return kind
+
+
+def compact(store: DuckDBStore) -> tuple[int, int]:
+    """Copy everything, your own tables too, into a fresh file and put it in the old one's place.
+
+    The copy is checked by row counts before it takes the place. Bytes before and after.
+    """
+    from xmr_storage.duckdb_store import STORAGE_VERSION
+
+    if store.folder is None:
+        return 0, 0
+    path = Path(store.url)
+    store.execute("CHECKPOINT")
+    before = path.stat().st_size
+    fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.half")
+    try:
+        ((database,),) = store.rows("SELECT current_database()")
+        store.execute(f"ATTACH {_literal(str(fresh))} AS xmr_fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+        try:
+            store.execute(f'COPY FROM DATABASE "{database}" TO xmr_fresh')
+            if _row_counts(store, database) != _row_counts(store, "xmr_fresh"):
+                raise StorageError(f"{path}: the copy differs from the file; the file is left as it was")
+        finally:
+            store.execute("DETACH xmr_fresh")
+        store.replace_file(fresh)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return before, path.stat().st_size
+
+
+def _row_counts(store: DuckDBStore, database: str) -> dict[tuple[str, str], int]:
+    tables = store.rows(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 AND NOT internal", [database]
+    )
+    counts = {}
+    for schema, table in tables:
+        name = ".".join('"' + part.replace('"', '""') + '"' for part in (database, schema, table))
+        ((counts[schema, table],),) = store.rows(f"SELECT count(*) FROM {name}")
+    return counts
+
+
+def doctor(store: DuckDBStore) -> Iterator[str]:
+    """Sentences on what does not fit together."""
+    for what, query in _CHECKS.items():
+        ((count,),) = store.rows(query)
+        if count:
+            yield f"{count} {what}"
+    for space in store.spaces():
+        yield from _doctor_space(store, space.name, space.version, bool(space.published))
+
+
+def _doctor_space(store: DuckDBStore, name: str, version: int, published: bool) -> Iterator[str]:
+    table = f"xmr.code_{name}_v{version:d}"
+    ((twice,),) = store.rows(f"SELECT count(*) - count(DISTINCT (item_id, modality)) FROM {table}")
+    if twice:
+        yield f"{twice} codes of space {name!r} version {version} are there twice"
+    record = store.load_space(name, version)
+    if record.parts and record.parts[0].role == "encoder":
+        ((lost,),) = store.rows(f"SELECT count(*) FROM {table} WHERE item_id NOT IN (SELECT item_id FROM xmr.items)")
+        if lost:
+            yield f"{lost} codes of space {name!r} version {version} name no item"
+        missing = store.rows(
+            f"SELECT count(*) FROM xmr.items WHERE item_id NOT IN (SELECT item_id FROM {table}) "
+            f"AND modality IN (SELECT DISTINCT modality FROM {table})"
+        )
+        if published and missing[0][0]:
+            yield f"{missing[0][0]} items have no code in space {name!r}; refresh makes them"
+
+
+_CHECKS: dict[str, Any] = {
+    "item ids are there twice": "SELECT count(*) - count(DISTINCT item_id) FROM xmr.items",
+    "keys name two items of one modality": "SELECT count(*) - count(DISTINCT (modality, key)) FROM xmr.items",
+    "pairs name an item that is not there": """
+        SELECT count(*) FROM xmr.pairs
+        WHERE image_id NOT IN (SELECT item_id FROM xmr.items) OR text_id NOT IN (SELECT item_id FROM xmr.items)
+        """,
+    "labels name an item that is not there": """
+        SELECT count(*) FROM xmr.labels WHERE item_id NOT IN (SELECT item_id FROM xmr.items)
+        """,
+    "rows of metadata name an item that is not there": """
+        SELECT count(*) FROM xmr.metadata WHERE item_id NOT IN (SELECT item_id FROM xmr.items)
+        """,
+}
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,134 @@
+"""What must be known of items before they are stored: their content hashes, and which of them cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import pictures
+from xmr_core.errors import DataError
+from xmr_core.types import IMAGE, TEXT, Items, as_vectors
+
+__all__ = ["Added", "Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `Library.add` did: how many items were new, how many were there already, and which were skipped and why."""
+
+    new: int = 0
+    known: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: Added) -> Added:
+        return Added(self.new + other.new, self.known + other.known, self.skipped | other.skipped)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Columns of items ready to be stored, and what is wrong with the rest (position to reason)."""
+
+    content: list[str]
+    source: list[str | None]
+    text: list[str | None]
+    blob: list[bytes | None]
+    vectors: NDArray[np.float32] | None
+    bad: dict[int, str]
+
+
+def prepare(items: Items) -> Prepared:
+    """Hash and check items: pictures are decoded once, texts must say something, vectors must be finite."""
+    if _are_vectors(items.data):
+        return _prepare_vectors(items)
+    if items.modality == TEXT:
+        return _prepare_texts(items)
+    if items.modality == IMAGE:
+        return _prepare_pictures(items)
+    raise DataError(f"{items.modality}s must be given as vectors; pictures are {IMAGE!r}, sentences {TEXT!r}")
+
+
+def check_keys(items: Items, content: Sequence[str]) -> list[int]:
+    """Positions of the first of each key. Raises DataError where one key names two different contents."""
+    first: dict[str, int] = {}
+    clashes = []
+    for place, key in enumerate(items.keys):
+        if content[first.setdefault(key, place)] != content[place]:
+            clashes.append(key)
+    if clashes:
+        raise DataError(f"{named(clashes)}: one key names two different {items.modality}s", clashes)
+    return sorted(first.values())
+
+
+def named(keys: Sequence[str], most: int = 5) -> str:
+    """Some keys for a message: `a, b and 3 more`."""
+    distinct = list(Counter(keys))
+    shown = ", ".join(repr(key) for key in distinct[:most])
+    return shown if len(distinct) <= most else f"{shown} and {len(distinct) - most} more"
+
+
+def _are_vectors(data: Sequence[Any]) -> bool:
+    if isinstance(data, np.ndarray):
+        return data.ndim == 2
+    return len(data) > 0 and isinstance(data[0], np.ndarray) and data[0].ndim == 1
+
+
+def _prepare_vectors(items: Items) -> Prepared:
+    vectors = as_vectors(np.asarray(items.data), f"{items.modality} vectors")
+    none: list[Any] = [None] * len(items)
+    return Prepared([_sha256(row.tobytes()) for row in vectors], none, none, none, vectors, {})
+
+
+def _prepare_texts(items: Items) -> Prepared:
+    bad: dict[int, str] = {}
+    texts: list[str | None] = []
+    for place, text in enumerate(items.data):
+        if not isinstance(text, str):
+            bad[place] = f"expected a text, got {type(text).__name__}"
+        elif not text.strip():
+            bad[place] = "empty text"
+        elif "\0" in text:
+            bad[place] = "text with a NUL character"
+        texts.append(text if place not in bad else "")
+    none: list[Any] = [None] * len(items)
+    return Prepared([_sha256((text or "").encode("utf-8", "replace")) for text in texts], none, texts, none, None, bad)
+
+
+def _prepare_pictures(items: Items) -> Prepared:
+    reasons = pictures.check(items)
+    bad = {place: reasons[key] for place, key in enumerate(items.keys) if key in reasons}
+    good = [place for place in range(len(items)) if place not in bad]
+    with ThreadPoolExecutor(4) as pool:
+        files = dict(zip(good, pool.map(lambda place: _file(items.data[place]), good), strict=True))
+    content, source, blob = [], [], []
+    for place in range(len(items)):
+        path, data, digest = files.get(place, (None, None, ""))
+        content.append(digest)
+        source.append(path)
+        blob.append(data)
+    return Prepared(content, source, [None] * len(items), blob, None, bad)
+
+
+def _file(picture: Any) -> tuple[str | None, bytes | None, str]:
+    """A picture as its path, or the bytes to keep where it has none, and the sha256 of its bytes."""
+    if isinstance(picture, (str, Path)):
+        return str(Path(picture).resolve()), None, _sha256(Path(picture).read_bytes())
+    if isinstance(picture, (bytes, bytearray)):
+        return None, bytes(picture), _sha256(bytes(picture))
+    from PIL import Image
+
+    file = io.BytesIO()
+    (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(file, format="PNG")
+    return None, file.getvalue(), _sha256(file.getvalue())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

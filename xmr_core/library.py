@@ -1,0 +1,513 @@
+"""A library: items, codes and models in one database file, and the nearest of the other kind.
+
+db = xmr.open("flickr.duckdb")
+db.add(xmr.datasets.flickr8k("Flickr8k/"))
+db.fit("dcmh(bits=64) >> sign >> hamming", seed=0)
+for hit in db.search(text="a dog on green grass", k=10):
+    print(hit.distance, hit.key)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import runs
+from xmr_core.adding import Added, Prepared, check_keys, named, prepare
+from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StorageError
+from xmr_core.exact import check_search
+from xmr_core.pipeline import Pipeline
+from xmr_core.registry import default
+from xmr_core.results import Query, Results
+from xmr_core.spaces import Space, record_of
+from xmr_core.store import ItemRows, Store
+from xmr_core.tracking import LibraryRun
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Items, Pairs
+
+__all__ = ["Library", "open", "register"]
+
+OTHER = {IMAGE: TEXT, TEXT: IMAGE}
+ADD_BLOCK = 2000  # items that are checked and stored at once
+CODE_BLOCK = 4096  # items that are encoded and stored at once
+SPACE_NAME = re.compile(r"(?!.*_v\d+$)[a-z][a-z0-9_]{0,39}")
+
+
+def open(url: str | Path, read_only: bool = False, progress: bool | None = None) -> Library:
+    """The library at `url`: the path of a DuckDB file (made where it is not there), or `scheme://` of another store.
+
+    The file may hold tables of yours; everything here stays in its schema `xmr`. `progress` shows bars; None shows
+    them where somebody watches the error stream. Raises StorageError, SchemaVersionError, LockedError.
+    """
+    url = str(url)
+    scheme = url.split("://", 1)[0] if "://" in url else ""
+    stores = default().entries("store")
+    for entry in stores:
+        if scheme in entry.component.schemes:
+            return Library(entry.component.open(url, read_only), progress)
+    known = sorted({f"{known}://" for entry in stores for known in entry.component.schemes if known})
+    raise StorageError(f"{url}: no store opens this; there are {', '.join(known) or 'none installed'}")
+
+
+def register(connection: Any) -> Library:
+    """Give a database connection of yours the live functions `xmr.search` and `xmr.encode_text`.
+
+    The connection must be open on a file that holds a library; the functions live as long as it does and leave nothing
+    in the file. Returns the library behind them. Raises StorageError.
+    """
+    for entry in default().entries("store"):
+        url = entry.component.url_of(connection)
+        if url is not None:
+            library = open(url, progress=False)
+            library.register(connection)
+            return library
+    raise StorageError("register: expected a connection that is open on a database file with a library in it")
+
+
+class Library:
+    """A library, open. Made by `xmr_core.open`; close it, or use it in a `with`. It is for one thread.
+
+    One process may write a file at a time, or any number may read it.
+    """
+
+    def __init__(self, store: Store, progress: bool | None = None) -> None:
+        self.store, self._progress = store, progress
+        self._spaces: dict[tuple[str | None, int | None], Space] = {}
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.store.close()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {what}s" for what, count in self.store.counts().items() if what in OTHER)
+        spaces = ", ".join(sorted({space.name for space in self.store.spaces()})) or "none"
+        return f"<library {self.store.url}: {counts or 'empty'}; spaces: {spaces}>"
+
+    def _run(self) -> LibraryRun:
+        return LibraryRun(self.store, progress=self._progress)
+
+    # adding and deleting
+
+    def add(self, source: Pairs | Items, on_error: str = "refuse", encode: bool = True) -> Added:
+        """Add pictures and sentences, and which go together: all of it or, on any error, nothing.
+
+        An item whose key is known with the same content is left as it is, so that adding twice adds nothing; its links
+        and labels are added. `on_error` says what becomes of unreadable pictures and empty texts: "refuse" raises
+        DataError naming their keys, "skip" leaves them out and reports them. `encode` gives new items codes in every
+        published space.
+        """
+        if on_error not in ("refuse", "skip"):
+            raise ConfigError("on_error", on_error, "must be 'refuse' or 'skip'")
+        sides = [source] if isinstance(source, Items) else [source.images, source.texts]
+        names = () if isinstance(source, Items) else source.label_names
+        with self._run() as run, runs.use(run), self.store.transaction():
+            added, ids = Added(), []
+            for items in sides:
+                report, placed = self._add_items(items, names, on_error, run)
+                added += report
+                ids.append(placed)
+            if isinstance(source, Pairs):
+                links = np.stack([ids[side][source.links[:, side]] for side in (0, 1)], axis=1)
+                links = links[(links >= 0).all(axis=1)]
+                self.store.put_links(links[:, 0], links[:, 1])
+            if added.new and encode:
+                self._refresh()
+        self._forget()
+        return added
+
+    def _add_items(
+        self, items: Items, names: Sequence[str], on_error: str, run: LibraryRun
+    ) -> tuple[Added, NDArray[np.int64]]:
+        """The report, and (n,) the ids that the items have now, -1 where skipped."""
+        added, ids = Added(), [np.empty(0, np.int64)]
+        for places in run.track(_blocks(len(items), ADD_BLOCK), f"adding {items.modality}s, {ADD_BLOCK} at a time"):
+            block = items.take(places)
+            rows = prepare(block)
+            if rows.bad and on_error == "refuse":
+                keys = [block.keys[place] for place in rows.bad]
+                raise DataError(
+                    f"{len(keys)} of these {items.modality}s cannot be used: {named(keys)} "
+                    f"({next(iter(rows.bad.values()))}); nothing was added; on_error='skip' leaves them out",
+                    keys,
+                )
+            report, placed = self._add_block(block, rows, names)
+            added += report
+            ids.append(placed)
+        return added, np.concatenate(ids)
+
+    def _add_block(self, block: Items, rows: Prepared, names: Sequence[str]) -> tuple[Added, NDArray[np.int64]]:
+        good = np.array([place for place in range(len(block)) if place not in rows.bad], np.int64)
+        ids, known = self.store.match(block.modality, block.keys)
+        changed = [block.keys[place] for place in good if ids[place] >= 0 and known[place] != rows.content[place]]
+        if changed:
+            raise DataError(
+                f"{named(changed)}: already there with other content; delete these first, or give new keys", changed
+            )
+        firsts = good[check_keys(block.take(good), [rows.content[place] for place in good])]
+        new = firsts[ids[firsts] < 0]
+        start = self.store.next_id()
+        assigned = {block.keys[place]: start + order for order, place in enumerate(new)}
+        ids = np.array([assigned.get(key, ids[place]) for place, key in enumerate(block.keys)], np.int64)
+        ids[list(rows.bad)] = -1
+        if len(new):
+            columns = [[column[place] for place in new] for column in (rows.content, rows.source, rows.text, rows.blob)]
+            items = block.take(new)
+            self.store.put_items(ItemRows(block.modality, ids[new], items.keys, *columns), items.metadata)
+            if rows.vectors is not None:
+                self.store.put_features("precomputed", ids[new], rows.vectors[new])
+        if block.labels is not None and len(good):
+            self.store.put_labels(ids[good], block.labels[good], names)
+        skipped = {block.keys[place]: reason for place, reason in rows.bad.items()}
+        return Added(len(new), len(good) - len(new), skipped), ids
+
+    def add_embeddings(
+        self,
+        values: object,
+        space: str,
+        recipe: str | None = None,
+        modality: str = IMAGE,
+        ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.int64]:
+        """Add embeddings made elsewhere: packed bits (n, bits/8) uint8, or vectors (n, d). Returns their ids (n,).
+
+        Where there is no space of that name, one is made from `recipe`, which has no encoder: "hamming", "flat",
+        "pca(dim=24) >> pq(bytes=8)"; its parts are fitted on these values. `ids` are yours to choose; without them
+        they go on from the last.
+        """
+        made = _embeddings(values)
+        chosen = None if ids is None else np.asarray(ids, np.int64)
+        if chosen is not None and (chosen.shape != (len(made),) or len(np.unique(chosen)) < len(made)):
+            raise DataError(f"ids: expected {len(made)} different ones, got {len(np.unique(chosen))} in {chosen.shape}")
+        with self._run() as run, runs.use(run), self.store.transaction():
+            loaded = next((self.space(space) for known in self.store.spaces() if known.name == space), None)
+            pipeline = loaded.pipeline if loaded else Pipeline.parse(recipe or "hamming").fit_embeddings(made, modality)
+            final = np.arange(len(made)) + self.store.next_id() if chosen is None else chosen
+            order = np.argsort(final, kind="stable")
+            codes = pipeline.indexer.encode(pipeline.embed_vectors(made, modality).take(order), final[order])
+            version = loaded.record.version if loaded else self._new_version(space)
+            if loaded is None:
+                self._put_space(space, version, pipeline, codes, None)
+                self.store.publish(space, version)
+            else:
+                self._check_new(loaded, modality, codes)
+            self.store.put_codes(space, version, modality, codes)
+        self._forget()
+        return final
+
+    def _check_new(self, space: Space, modality: str, codes: Codes) -> None:
+        if codes.layout != space.record.layout:
+            raise DataError(f"space {space.name!r} holds codes of {space.record.layout}, got {codes.layout}")
+        clash = np.intersect1d(self.store.get_codes(space.name, space.record.version, modality).ids, codes.ids)
+        if len(clash):
+            raise DataError(f"space {space.name!r} has {modality} codes of {len(clash)} of these ids, first {clash[0]}")
+
+    def delete(self, ids: Sequence[int] | NDArray[np.int64] | None = None, where: str | None = None) -> int:
+        """Delete items by id, or those that match a SQL condition, with links, labels, features and codes.
+
+        Returns how many there were. The file keeps the room for what comes; `compact` gives it back to the disk.
+        """
+        if (ids is None) == (where is None):
+            raise DataError("delete: give ids or where")
+        count = self.store.delete(self.store.ids(where=where) if ids is None else np.asarray(ids, np.int64))
+        self._forget()
+        return count
+
+    # fitting
+
+    def fit(
+        self,
+        recipe: str | Pipeline,
+        name: str | None = None,
+        where: str | None = None,
+        seed: int = 0,
+        publish: bool = True,
+    ) -> Space:
+        """Fit a recipe on pairs of this library, encode every item, store the codes, and publish the space.
+
+        `where` chooses the training items by a SQL condition; without it, those of `split = 'train'` where there are
+        any, else all. A known `name` gets a new version, and the old one serves until the new one is ready. A killed
+        fit goes on from its last checkpoint when it is called again with the same recipe, seed and items.
+        """
+        pipeline = (Pipeline.parse(recipe) if isinstance(recipe, str) else recipe).with_seed(seed)
+        name = _space_name(name or "_".join(part.name for part in pipeline.parts))
+        pairs = self.store.pairs(where if where is not None else self._training())
+        if not len(pairs.images) and not len(pairs.texts):
+            raise DataError(f"nothing to fit on: no items{f' where {where}' if where else ''}; add some first")
+        notes = {"recipe": repr(pipeline), "seed": seed, "where": pairs.name, "pairs": len(pairs.links)}
+        checkpoints = self._checkpoints(pipeline, pairs)
+        version = self._new_version(name)
+        with LibraryRun(self.store, name, version, notes, self._progress, checkpoints) as run, runs.use(run):
+            fitted = pipeline.fit(pairs)
+            with self.store.transaction():
+                self._encode_all(name, version, fitted, seed)
+                if publish:
+                    self.store.publish(name, version)
+        if checkpoints is not None:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        self._spaces.clear()
+        return self.space(name, version)
+
+    def _training(self) -> str | None:
+        condition = "split = 'train'"
+        known = "split" in self.store.metadata_columns()
+        return condition if known and len(self.store.ids(where=condition)) else None
+
+    def _checkpoints(self, pipeline: Pipeline, pairs: Pairs) -> Path | None:
+        if self.store.folder is None:
+            return None
+        digest = hashlib.sha256(repr(pipeline).encode())
+        for array in (pairs.images.ids, pairs.texts.ids, pairs.links, pairs.labels):
+            digest.update(b"-" if array is None else array.tobytes())
+        return self.store.folder / "checkpoints" / digest.hexdigest()[:16]
+
+    def _new_version(self, name: str) -> int:
+        return 1 + max((space.version for space in self.store.spaces() if space.name == name), default=0)
+
+    def _encode_all(self, name: str, version: int, pipeline: Pipeline, seed: int) -> None:
+        made = False
+        for modality in pipeline.modalities:
+            for codes in self._codes(pipeline, modality, self.store.ids(modality)):
+                if not made:
+                    self._put_space(name, version, pipeline, codes, seed)
+                    made = True
+                self.store.put_codes(name, version, modality, codes)
+
+    def _put_space(self, name: str, version: int, pipeline: Pipeline, codes: Codes, seed: int | None) -> None:
+        self.store.put_space(record_of(_space_name(name), version, pipeline, codes.layout, seed))
+
+    def _codes(self, pipeline: Pipeline, modality: str, ids: NDArray[np.int64]) -> Iterator[Codes]:
+        blocks = runs.current().track(_blocks(len(ids), CODE_BLOCK), f"encoding {modality}s, {CODE_BLOCK} at a time")
+        for places in blocks:
+            yield pipeline.encode(self.store.items(ids[places], modality))
+
+    def refresh(self) -> int:
+        """Give codes to items that lack them in a published space; returns how many codes were made."""
+        with self._run() as run, runs.use(run), self.store.transaction():
+            count = self._refresh()
+        self._forget()
+        return count
+
+    def _refresh(self) -> int:
+        count = 0
+        for record in self.store.spaces():
+            space = self.space(record.name) if record.published else None
+            if space is None or space.pipeline.encoder is None:
+                continue
+            for modality in space.pipeline.modalities:
+                have = self.store.get_codes(record.name, record.version, modality).ids
+                missing = np.setdiff1d(self.store.ids(modality), have, assume_unique=True)
+                for codes in self._codes(space.pipeline, modality, missing):
+                    self.store.put_codes(record.name, record.version, modality, codes)
+                    count += len(codes)
+        return count
+
+    def _forget(self) -> None:
+        self._spaces.clear()
+
+    # spaces
+
+    def spaces(self) -> list[str]:
+        """The names of the spaces that are published."""
+        return sorted(space.name for space in self.store.spaces() if space.published)
+
+    def space(self, name: str | None = None, version: int | None = None) -> Space:
+        """A space, loaded once: the only one where none is named, the published version where none is given."""
+        found = self._spaces.get((name, version))
+        if found is None:
+            found = self._spaces[name, version] = Space.load(self.store, name or self._only_space(), version)
+        return found
+
+    def _only_space(self) -> str:
+        names = self.spaces()
+        if len(names) != 1:
+            raise DataError(
+                f"which space? there are {', '.join(names)}" if names else "no space yet: fit a recipe first"
+            )
+        return names[0]
+
+    def publish(self, name: str, version: int) -> None:
+        """Let a name mean this version from now on, here and in SQL, at once."""
+        self.store.publish(name, version)
+        self._spaces.clear()
+
+    def drop(self, name: str, version: int | None = None) -> None:
+        """Drop a version of a space with its codes and models, or all its versions."""
+        self.store.drop_space(name, version)
+        self._spaces.clear()
+
+    # searching
+
+    def encode(self, text: str | Sequence[str] | None = None, image: Any = None, space: str | None = None) -> Query:
+        """Sentences or pictures as queries of a space, to search with later or more than once. Raises DataError."""
+        items = _query_items(text, image)
+        loaded = self.space(space)
+        made = loaded.pipeline.embed(items)
+        return Query(made.values, made.metric, loaded.record.fingerprint)
+
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        image: Any = None,
+        vector: object = None,
+        item: int | None = None,
+        k: int | None = None,
+        within: float | None = None,
+        where: str | None = None,
+        modality: str | None = None,
+        space: str | None = None,
+        exact: bool = False,
+    ) -> Results:
+        """The nearest of the other kind: pictures for `text`, texts for `image`.
+
+        The query is one of: `text`, a sentence or a list of them; `image`, a path, bytes, picture or a list of them;
+        `item`, the id of a stored item; `vector`, what `encode` gave, or embeddings (d,) or (q, d) of the space.
+
+        `k` hits at most (10 unless `within` is given), only those of distance `within` or less, only items that match
+        the SQL condition `where` (k are returned where k match). `modality` is the kind to find. `exact` searches
+        exhaustively. Raises DataError, SpaceMismatchError.
+        """
+        if sum(given is not None for given in (text, image, vector, item)) != 1:
+            raise DataError("search: give one of text, image, vector, item")
+        k = 10 if k is None and within is None else k
+        check_search(k, within)
+        loaded = self.space(space)
+        queries, kind = self._queries(loaded, text, image, vector, item)
+        target = modality or self._target(loaded, kind)
+        among = None if where is None else self.store.ids(target, where)
+        hits = loaded.index(target, exact).search(queries, k, within, among)
+        return Results(hits, self.store, target, loaded.name)
+
+    def _queries(
+        self, space: Space, text: Any, image: Any, vector: object, item: int | None
+    ) -> tuple[Embeddings, str | None]:
+        if vector is not None:
+            return self._given(space, vector), None
+        if item is not None:
+            ((kind, _),) = [(row, None) for row in self.store.describe(np.array([item]))["modality"]]
+            if kind is None:
+                raise DataError(f"item={item}: no such item")
+            return space.pipeline.embed(self.store.items(np.array([item], np.int64), kind)), kind
+        items = _query_items(text, image)
+        return space.pipeline.embed(items), items.modality
+
+    @staticmethod
+    def _given(space: Space, vector: object) -> Embeddings:
+        if isinstance(vector, Query):
+            if vector.fingerprint != space.record.fingerprint:
+                raise SpaceMismatchError(
+                    f"the query was encoded by {vector.fingerprint[:12]}, the codes of space {space.name!r} by "
+                    f"{space.record.fingerprint[:12]}: encode it for this space"
+                )
+            return vector
+        pipeline = space.pipeline
+        if isinstance(vector, Embeddings):
+            return pipeline.indexer.queries(vector)
+        if pipeline.encoder is None:
+            return pipeline.embed_vectors(_embeddings(vector))
+        return Embeddings(np.asarray(vector), pipeline.metric)
+
+    @staticmethod
+    def _target(space: Space, kind: str | None) -> str:
+        if kind is not None:
+            other = OTHER.get(kind, kind)
+            return other if other in space.modalities else kind
+        if len(space.modalities) != 1:
+            raise DataError(f"which kind to find? give modality, one of {', '.join(space.modalities)}")
+        return space.modalities[0]
+
+    def audit(self, k: int = 10, sample: int = 100, space: str | None = None, seed: int = 0) -> Mapping[str, float]:
+        """Recall@k of each modality's index against exact search over the same codes, by `sample` stored items."""
+        loaded = self.space(space)
+        rng = np.random.default_rng(seed)
+        recalls = {}
+        for modality in loaded.pipeline.modalities:
+            ids = self.store.ids(modality)
+            if not len(ids):
+                continue
+            chosen = np.sort(rng.choice(ids, min(sample, len(ids)), replace=False))
+            queries = loaded.pipeline.embed(self.store.items(chosen, modality))
+            found, truth = (loaded.index(modality, exact).search(queries, k).ids for exact in (False, True))
+            shared = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, truth, strict=True)]
+            recalls[modality] = float(np.sum(shared) / max(1, (truth >= 0).sum()))
+        return recalls
+
+    # SQL and whole files
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """A query in the database's own SQL, with `xmr.search` and `xmr.encode_text` at hand; its own result.
+
+        >>> db.sql("SELECT * FROM xmr.search('a dog', 5)").fetchall()          # doctest: +SKIP
+        """
+        self.register(None)
+        return self.store.sql(query, parameters)
+
+    def register(self, connection: Any) -> None:
+        """Give a connection of yours on the same file the live functions; None means the library's own."""
+        self.store.live(connection, self._live_search, self._live_encode)
+
+    def _live_search(self, text: str, k: int, space: str | None) -> tuple[list[int], list[float]]:
+        found = self.search(text=text, k=k, space=space)
+        kept = found.ids[0] >= 0
+        return found.ids[0][kept].tolist(), found.distances[0][kept].tolist()
+
+    def _live_encode(self, text: str, space: str | None) -> list[int] | list[float]:
+        values = self.encode(text=text, space=space).values[0]
+        if values.dtype != np.uint8:
+            return [float(value) for value in values]
+        words = np.zeros(-(-len(values) // 8) * 8, np.uint8)
+        words[: len(values)] = values
+        return [int(word) for word in words.view("<i8")]
+
+    def export(self, folder: str | Path) -> Path:
+        """Write the whole library into a new folder, a Parquet file a table; `restore` reads it back bit for bit."""
+        folder = Path(folder)
+        self.store.export(folder)
+        return folder
+
+    def restore(self, folder: str | Path) -> None:
+        """Read what `export` wrote into this library, which must be empty."""
+        self.store.restore(Path(folder))
+        self._spaces.clear()
+
+    def compact(self) -> tuple[int, int]:
+        """Give the room of what was deleted back to the disk; bytes before and after."""
+        return self.store.compact()
+
+    def doctor(self) -> list[str]:
+        """What does not fit together in the file, a sentence each; nothing where all is well."""
+        return list(self.store.doctor())
+
+
+def _blocks(n: int, size: int) -> list[NDArray[np.int64]]:
+    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _embeddings(values: object) -> Embeddings:
+    array = np.asarray(values)
+    return Embeddings(array, "hamming" if array.dtype == np.uint8 else "l2")
+
+
+def _space_name(name: str) -> str:
+    if not SPACE_NAME.fullmatch(name):
+        rule = "use a to z, 0 to 9 and _, beginning with a letter, 40 characters at most, not ending in _v1"
+        raise ConfigError("name", name, rule)
+    return name
+
+
+def _query_items(text: Any, image: Any) -> Items:
+    if (text is None) == (image is None):
+        raise DataError("give text or image")
+    modality, given = (TEXT, text) if text is not None else (IMAGE, image)
+    return Items(modality, list(given) if isinstance(given, (list, tuple)) else [given])

@@ -1,0 +1,121 @@
+"""A space: a fitted pipeline, the codes it made, and the indexes over them; written to a store and read back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from xmr_core.components import Index
+from xmr_core.errors import SpaceMismatchError
+from xmr_core.exact import ExactIndex
+from xmr_core.pipeline import Pipeline
+from xmr_core.registry import default
+from xmr_core.store import PartRecord, SpaceRecord, Store
+from xmr_core.types import Layout
+
+__all__ = ["Space", "record_of"]
+
+
+def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout, seed: int | None) -> SpaceRecord:
+    """What a store keeps of a fitted pipeline."""
+    roles = ["encoder"] * bool(pipeline.encoder) + ["fuser"] * len(pipeline.fusers) + ["indexer"]
+    parts = [
+        PartRecord(role, part.name, part.options(), part.state, part.version, part.fingerprint())
+        for role, part in zip(roles, pipeline.parts, strict=True)
+    ]
+    sql = pipeline.indexer.sql()
+    fingerprint = pipeline.fingerprint()
+    return SpaceRecord(name, version, repr(pipeline), fingerprint, pipeline.metric, layout, seed, parts=parts, sql=sql)
+
+
+class Space:
+    """A space that is loaded. `record` says what it is, `pipeline` encodes, `index` searches."""
+
+    def __init__(self, record: SpaceRecord, pipeline: Pipeline, store: Store) -> None:
+        """Use `load`, or `Library.space`."""
+        self.record, self.pipeline, self._store = record, pipeline, store
+        self._indexes: dict[tuple[str, bool], Index] = {}
+
+    @classmethod
+    def load(cls, store: Store, name: str, version: int | None = None) -> Space:
+        """The space as it was stored. Raises StorageError, UnknownComponentError, StateVersionError, and
+        SpaceMismatchError where a component's weights are no longer those that made the codes."""
+        record = store.load_space(name, version)
+        made: list[Any] = []
+        for part in record.parts:
+            component = default().find(part.role, part.name).load(part.options, part.state, part.version)  # type: ignore[arg-type]
+            if component.fingerprint() != part.fingerprint:
+                raise SpaceMismatchError(
+                    f"space {name!r}: {part.name} is not what made its codes (fingerprint "
+                    f"{component.fingerprint()[:12]}, stored {part.fingerprint[:12]}): other weights are installed; "
+                    "install those again, or fit again"
+                )
+            made.append(component)
+        encoder = made.pop(0) if record.parts[0].role == "encoder" else None
+        return cls(record, Pipeline(encoder, tuple(made[:-1]), made[-1]), store)
+
+    @property
+    def name(self) -> str:
+        """Its name, as SQL knows it."""
+        return self.record.name
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities it has codes of, or could encode."""
+        return tuple(sorted({*self.record.counts, *self.pipeline.modalities}))
+
+    def __repr__(self) -> str:
+        codes = ", ".join(f"{count} {modality}s" for modality, count in self.record.counts.items())
+        return f"<space {self.name!r} version {self.record.version}: {self.record.recipe}; {codes or 'no codes'}>"
+
+    def index(self, modality: str, exact: bool = False) -> Index:
+        """The index over the codes of a modality: built at the first search, or read from the cache beside the file."""
+        index = self._indexes.get((modality, exact))
+        if index is None:
+            index = self._indexes[modality, exact] = self._build(modality, exact)
+        return index
+
+    def forget(self) -> None:
+        """Build the indexes anew when they are next searched: codes have changed."""
+        self._indexes.clear()
+
+    def _build(self, modality: str, exact: bool) -> Index:
+        indexer = self.pipeline.indexer
+        codes = self._store.get_codes(self.name, self.record.version, modality)
+        if exact and not indexer.exact:
+            return ExactIndex(indexer, codes)
+        digest = hashlib.sha256(codes.ids.tobytes() + codes.values.tobytes() + indexer.fingerprint().encode())
+        cache = self._cache(modality, digest.hexdigest()[:16])
+        if cache is not None and cache.is_dir():
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # a damaged cache is built anew
+                index = indexer.load_index(cache, codes)
+                if index is not None:
+                    return index
+        index = indexer.build(codes)
+        if cache is not None and len(codes):
+            _save(index, cache)
+        return index
+
+    def _cache(self, modality: str, digest: str) -> Path | None:
+        if self._store.folder is None or self._store.read_only:
+            return None
+        return self._store.folder / "indexes" / f"{self.name}_v{self.record.version}_{modality}_{digest}"
+
+
+def _save(index: Index, cache: Path) -> None:
+    """Write the index beside its final name and rename it, so that a half-written one is never read."""
+    half = cache.with_name(f"{uuid.uuid4().hex}.half")
+    with contextlib.suppress(OSError):  # a cache that cannot be written is done without
+        half.mkdir(parents=True)
+        if index.save(half):
+            for old in cache.parent.glob(f"{cache.name.rsplit('_', 1)[0]}_*"):
+                shutil.rmtree(old, ignore_errors=True)
+            half.rename(cache)
+    shutil.rmtree(half, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        cache.parent.rmdir()  # goes only where it is empty
+        cache.parent.parent.rmdir()

@@ -1,0 +1,516 @@
+"""The laws of an Indexer and of the Index it builds: held against `xmr_core.nearest`, the exact search over its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from xmr_core.components import Index, Indexer
+from xmr_core.errors import DataError, SpaceMismatchError, XmrError
+from xmr_core.exact import nearest, positions_of
+from xmr_core.testing import samples
+from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, scale, write_arrays
+from xmr_core.testing.sql import in_sql
+from xmr_core.types import METRICS, Codes, Embeddings, Hits, Metric, unpack_bits
+
+__all__ = ["IndexerCase", "IndexerLaws"]
+
+K = 10
+QUERIES = 40
+TWINS = 5  # copies of each of the first TWINS rows, far apart
+SINGLES = 12  # rows that are encoded alone
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A fitted indexer over points with ids, its index, queries, and every true distance."""
+
+    indexer: Any
+    points: Embeddings
+    ids: NDArray[np.int64]
+    queries: Embeddings
+    codes: Codes
+    index: Index
+    truth: NDArray[np.float32]  # (q, n), by the indexer's own plain `distances`
+
+    def exact(self, k: int | None = K, within: float | None = None, among: NDArray[np.int64] | None = None) -> Hits:
+        """The hits that exact search finds."""
+        codes = self.codes if among is None else self.codes.take(positions_of(self.ids, among))
+        return nearest(self.indexer, self.queries, codes, k, within)
+
+    def true_distances(self, hits: Hits) -> NDArray[np.float32]:
+        """(q, k) the distances that the ids of hits have in truth; inf where there is none."""
+        places = np.searchsorted(self.ids, hits.ids).clip(0, len(self.ids) - 1)
+        known = (self.ids[places] == hits.ids) | (hits.ids == -1)
+        assert known.all(), f"hits name ids that are not in the collection: {hits.ids[~known][:5]}"
+        return np.where(hits.ids >= 0, np.take_along_axis(self.truth, places, axis=1), np.inf).astype(np.float32)
+
+    @cached_property
+    def slack(self) -> float:
+        """How far float32 lets a distance be off; near zero a Euclidean one loses half its digits."""
+        if self.points.metric == "hamming":
+            return 0.0
+        return (2e-3 if self.points.metric == "l2" else 2e-5) * max(scale(self.truth), 1e-6)
+
+
+class IndexerCase(Case):
+    """An indexer and vectors under each metric it takes, every twenty-fifth a query."""
+
+    role = "indexer"
+
+    def __init__(self, component: Indexer, embeddings: Embeddings | None = None) -> None:
+        self.component: Indexer = component
+        self.given = embeddings
+        self.grounds: dict[str, Ground] = {}
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Those that are tried."""
+        return [self.given.metric] if self.given else [metric for metric in METRICS if metric in self.component.metrics]
+
+    @cached_property
+    def samples(self) -> Embeddings:
+        """Embeddings under the first metric."""
+        return self.given or _samples(self.metrics[0])
+
+    def ground(self, metric: Metric) -> Ground:
+        """The ground under this metric; made once."""
+        if metric not in self.grounds:
+            embeddings = self.samples if metric == self.samples.metric else _samples(metric)
+            fitted = self.fitted if metric == self.samples.metric else self.component.fit(_split(embeddings)[0])
+            self.grounds[metric] = _ground(fitted, embeddings)
+        return self.grounds[metric]
+
+    def fit(self, component: Indexer) -> Indexer:
+        return component.fit(_split(self.samples)[0])
+
+    def answers(self, component: Indexer) -> Answers:
+        points, queries = _split(self.samples)
+        codes = component.encode(points, _ids(len(points)))
+        hits = component.build(codes).search(queries, K)
+        return {"codes": codes.values, "ids": hits.ids, "distances": hits.distances}
+
+    def inputs(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        yield "embeddings", self.samples.values
+
+    def save(self, folder: Path) -> None:
+        write_arrays(folder / "samples.npz", {"values": self.samples.values, "metric": np.array(self.samples.metric)})
+
+    @classmethod
+    def load(cls, component: Indexer, folder: Path) -> Self:
+        arrays = read_arrays(folder / "samples.npz")
+        metric: Any = str(arrays["metric"])
+        return cls(component, Embeddings(arrays["values"], metric))
+
+
+class IndexerLaws(Laws):
+    """The laws of an Indexer. Those that take a metric are tried under each that the indexer takes."""
+
+    case: ClassVar[IndexerCase]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Try the laws under every metric."""
+        if "metric" in metafunc.fixturenames:
+            metafunc.parametrize("metric", self.case.metrics)
+
+    # codes
+
+    def test_it_declares_what_it_takes(self) -> None:
+        cls = type(self.case.component)
+        assert cls.metrics and set(cls.metrics) <= set(METRICS), f"metrics: expected some of {METRICS}"
+        assert 0 < cls.recall_floor <= 1, f"recall_floor={cls.recall_floor}: a share between 0 and 1 is wanted"
+
+    def test_codes_keep_the_ids(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        assert np.array_equal(ground.codes.ids, ground.ids), "codes have other ids than they were given"
+
+    def test_a_code_does_not_depend_on_its_batch(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        half = len(ground.points) // 2
+        for rows in [slice(0, half), slice(half, None), *(slice(i, i + 1) for i in range(SINGLES))]:
+            alone = ground.indexer.encode(ground.points.take(rows), ground.ids[rows]).values
+            assert_same({"codes": alone}, {"codes": ground.codes.values[rows]}, f"rows {rows}, encoded alone", exactly=True)
+
+    def test_any_array_of_numbers_gives_the_same_codes(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        values = np.repeat(ground.points.values, 2, axis=1)[:, ::2]  # not contiguous
+        wide = values if metric == "hamming" else values.astype(np.float64)
+        for what, array in {"a non-contiguous array": values, "float64": wide}.items():
+            codes = ground.indexer.encode(Embeddings(array, metric), ground.ids).values
+            assert_same({"codes": codes}, {"codes": ground.codes.values}, f"from {what}", exactly=True)
+
+    def test_an_item_is_near_its_own_code(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        some = slice(0, QUERIES)
+        distances = ground.indexer.distances(ground.points.take(some), ground.codes)  # (some, n)
+        own, others = np.diagonal(distances), np.median(distances, axis=1)
+        assert (own < others).mean() > 0.9, "items are no nearer to their own codes than to others'; smaller is nearer"
+
+    def test_plain_distances_are_those_of_the_metric(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        if ground.codes.layout.kind != ("bits" if metric == "hamming" else "float"):
+            pytest.skip(f"codes of layout {ground.codes.layout.kind!r} do not hold what was encoded")
+        off = np.abs(ground.truth - _by_the_book(ground.queries, ground.points)).max()
+        assert off <= ground.slack, f"distances() differ by up to {off:.3g} from {metric} worked out in float64"
+
+    def test_no_distance_is_nan(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        nothing = Embeddings(np.zeros_like(ground.queries.values[:1]), metric)
+        assert not np.isnan(ground.indexer.distances(nothing, ground.codes)).any(), f"zeros gave NaN under {metric}"
+        assert not np.isnan(ground.index.search(nothing, K).distances).any(), f"zeros gave NaN under {metric}"
+
+    # refusals
+
+    def test_nan_is_refused(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        if metric == "hamming":
+            pytest.skip("bits know no NaN")
+        values = ground.points.values[:2].copy()
+        values[1, 0] = np.nan
+        with refuses(DataError, "NaN among the vectors"):
+            ground.indexer.encode(Embeddings(values, metric), ground.ids[:2])
+
+    def test_another_width_is_refused(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        wider = Embeddings(np.concatenate([ground.queries.values] * 2, axis=1), metric)
+        with refuses(DataError, "a query of twice the width"):
+            ground.index.search(wider, K)
+        if self.case.component.needs_fit:
+            with refuses(DataError, "a vector of twice the width"):
+                ground.indexer.encode(wider, ground.ids[: len(wider)])
+
+    def test_another_metric_is_refused(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        other = next((other for other in METRICS if other not in type(self.case.component).metrics), None)
+        if other is None:
+            pytest.skip("it takes every metric")
+        strange = _samples(other, n=len(ground.ids))  # type: ignore[arg-type]  # METRICS holds metrics
+        with refuses(SpaceMismatchError, f"a query under {other}"):
+            ground.index.search(strange.take(slice(0, 3)), K)
+        with refuses(DataError, f"vectors under {other}"):
+            ground.indexer.encode(strange, ground.ids)
+
+    def test_a_search_for_nothing_is_refused(self) -> None:
+        ground = self.case.ground(self.case.metrics[0])
+        for k, within in ((0, None), (-1, None), (None, None), (K, float("nan"))):
+            with refuses(DataError, f"k={k}, within={within}"):
+                ground.index.search(ground.queries, k, within)
+
+    # hits
+
+    def test_hits_are_ids_and_distances(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        hits = ground.index.search(ground.queries, K)
+        assert hits.ids.shape == (len(ground.queries), K), f"ids: expected (q, k), got {hits.ids.shape}"
+        assert hits.ids.dtype == np.int64, f"ids: expected int64, got {hits.ids.dtype}"
+        assert hits.distances.dtype == np.float32, f"distances: expected float32, got {hits.distances.dtype}"
+        assert len(ground.index) == len(ground.ids), f"len(index) is {len(ground.index)} for {len(ground.ids)} codes"
+
+    def test_distances_are_true_and_ascending(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        hits = ground.index.search(ground.queries, K)
+        _assert_true(ground, hits, "search")
+        assert (hits.ids >= 0).all(), f"fewer than {K} hits were found among {len(ground.ids)}"
+
+    def test_it_finds_itself(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        some = slice(0, None, len(ground.ids) // QUERIES)
+        points = ground.points.take(some)
+        hits = ground.index.search(points, K)
+        own = ground.ids[some]
+        codes = ground.codes.take(some)
+        distances = np.diagonal(ground.indexer.distances(points, codes))
+        found = (hits.ids == own[:, None]).any(axis=1) | (distances >= hits.distances[:, -1] - ground.slack)
+        floor = 1.0 if ground.indexer.exact else ground.indexer.recall_floor
+        assert found.mean() >= floor, f"{1 - found.mean():.0%} of items are not found by their own embedding"
+
+    def test_ties_go_to_the_smaller_id(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        twins = ground.points.take(slice(0, TWINS))
+        for k in (2, K, 3 * K):
+            hits = ground.index.search(twins, k)
+            _assert_ascending(hits, f"search with k={k}")
+            if ground.indexer.exact:
+                want = nearest(ground.indexer, twins, ground.codes, k)
+                equal = hits.ids == want.ids
+                assert equal[:, :2].all(), f"of equal distances the smaller ids must come: {hits.ids[0]}, not {want.ids[0]}"
+
+    def test_a_query_does_not_depend_on_its_batch(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        hits = ground.index.search(ground.queries, K)
+        for i in range(5):
+            alone = ground.index.search(ground.queries.take(slice(i, i + 1)), K)
+            _assert_equal(alone, Hits(hits.ids[i : i + 1], hits.distances[i : i + 1]), ground.slack, f"query {i} alone")
+
+    def test_no_queries_give_no_hits(self) -> None:
+        ground = self.case.ground(self.case.metrics[0])
+        hits = ground.index.search(ground.queries.take(slice(0, 0)), K)
+        assert hits.ids.shape == (0, K), f"no queries gave hits of shape {hits.ids.shape}"
+
+    def test_more_than_there_are_is_padded(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        few = ground.indexer.build(ground.codes.take(slice(0, 7)))
+        hits = few.search(ground.queries, K)
+        assert hits.ids.shape == (len(ground.queries), K), f"k={K} over 7 codes gave {hits.ids.shape}"
+        assert (hits.ids[:, :7] >= 0).all(), "k was larger than the collection, and not all of it was found"
+        assert (hits.ids[:, 7:] == -1).all(), f"-1 is wanted where fewer than k exist, got {hits.ids[0, 7:]}"
+        assert np.isposinf(hits.distances[:, 7:]).all(), f"inf is wanted there, got {hits.distances[0, 7:]}"
+        _assert_true(ground, hits, "search over 7 codes")
+
+    def test_an_empty_collection_finds_nothing(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        nothing = ground.indexer.encode(ground.points.take(slice(0, 0)), ground.ids[:0])
+        for codes in (nothing, ground.codes.take(slice(0, 0))):
+            index = ground.indexer.build(codes)
+            hits = index.search(ground.queries, K)
+            assert len(index) == 0 and hits.ids.shape == (len(ground.queries), K), f"got {hits.ids.shape}"
+            assert (hits.ids == -1).all() and np.isposinf(hits.distances).all(), "an empty collection gave hits"
+            assert (index.search(ground.queries, None, within=1.0).ids == -1).all(), "an empty collection gave hits"
+
+    # radius
+
+    def test_within_holds_for_every_hit(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        radius = _radius(ground)
+        for k in (3, K, None):
+            hits = ground.index.search(ground.queries, k, within=radius)
+            _assert_true(ground, hits, f"search within {radius:.4g} with k={k}")
+            assert (hits.distances[hits.ids >= 0] <= radius).all(), f"hits lie farther than within={radius}"
+            self._recalls(ground, hits, ground.exact(k, radius), f"within={radius:.4g}, k={k}")
+
+    def test_nothing_within_is_no_hit(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        none = float(ground.truth.min()) - 1.0 - abs(float(ground.truth.min()))
+        for k in (K, None):
+            hits = ground.index.search(ground.queries, k, within=none)
+            assert (hits.ids == -1).all(), f"hits lie farther than within={none}"
+            assert k is None or hits.ids.shape[1] == k, f"k={k} gave hits of shape {hits.ids.shape}"
+
+    # filters
+
+    def test_a_filter_lets_only_its_ids_through(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        for every in (2, 10, 50):
+            among = ground.ids[::every]
+            hits = ground.index.search(ground.queries, K, among=among)
+            assert np.isin(hits.ids[hits.ids >= 0], among).all(), "hits are not among those that were allowed"
+            _assert_true(ground, hits, f"search among every {every}th")
+            self._recalls(ground, hits, ground.exact(K, among=among), f"among every {every}th id")
+
+    def test_a_filter_never_costs_hits(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        for i in range(5):
+            farthest = np.sort(ground.ids[np.argsort(ground.truth[i], kind="stable")[-2 * K :]])
+            hits = ground.index.search(ground.queries.take(slice(i, i + 1)), K, among=farthest)
+            assert (hits.ids >= 0).all(), f"{2 * K} ids were allowed, far from the query; {(hits.ids >= 0).sum()} found"
+
+    def test_a_filter_of_few_none_or_strangers_is_padded(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        strangers = np.array([0, ground.ids[-1] + 1])
+        few = ground.ids[[3, 40, 41]]
+        cases = {"3 ids": few, "no id": few[:0], "unknown ids": strangers, "both": np.union1d(few, strangers)}
+        for what, among in cases.items():
+            hits = ground.index.search(ground.queries, K, among=among)
+            want = ground.exact(K, among=among)
+            assert np.array_equal(np.sort(hits.ids), np.sort(want.ids)), f"among {what}: found {hits.ids[0]}"
+            _assert_true(ground, hits, f"search among {what}")
+
+    def test_radius_and_filter_go_together(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        radius, among = _radius(ground), ground.ids[::2]
+        hits = ground.index.search(ground.queries, None, within=radius, among=among)
+        assert np.isin(hits.ids[hits.ids >= 0], among).all(), "hits are not among those that were allowed"
+        assert (hits.distances[hits.ids >= 0] <= radius).all(), "hits lie farther than allowed"
+        self._recalls(ground, hits, ground.exact(None, radius, among), "a radius and a filter")
+
+    # quality
+
+    def test_recall_is_above_its_floor(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        self._recalls(ground, ground.index.search(ground.queries, K), ground.exact(), f"search under {metric}")
+
+    def test_exact_is_exact(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        if not ground.indexer.exact:
+            pytest.skip(f"{ground.indexer.name} is not exact")
+        for k in (1, K, len(ground.ids) + 3):
+            hits = ground.index.search(ground.queries, k)
+            assert hits.exact, "an exact indexer's hits must say so: Hits(..., exact=True)"
+            _assert_alike(ground, hits, ground.exact(k), f"exact search with k={k}")
+
+    def test_hits_that_say_exact_are(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        hits = ground.index.search(ground.queries, K)
+        if hits.exact:
+            _assert_alike(ground, hits, ground.exact(), "hits that say exact=True")
+
+    # SQL
+
+    def test_sql_gives_the_same_list(self, metric: Metric, tmp_path: Path) -> None:
+        ground = self.case.ground(metric)
+        hits = in_sql(ground.indexer, ground.codes, metric, K, tmp_path)
+        stored = ground.points.take(np.searchsorted(ground.ids, hits.queries))
+        want = nearest(ground.indexer, stored, ground.codes, K)
+        found = Ground(
+            ground.indexer,
+            ground.points,
+            ground.ids,
+            stored,
+            ground.codes,
+            ground.index,
+            ground.indexer.distances(stored, ground.codes),
+        )
+        _assert_alike(found, hits.hits, want, "SQL")
+
+    # cache
+
+    def test_a_saved_index_gives_the_same_hits(self, tmp_path: Path) -> None:
+        ground, folder = self._saved(tmp_path)
+        loaded = ground.indexer.load_index(folder, ground.codes)
+        assert loaded is not None, "load_index gave None for what save has just written"
+        want = ground.index.search(ground.queries, K)
+        _assert_equal(loaded.search(ground.queries, K), want, ground.slack, "from the saved index")
+
+    def test_a_missing_cache_is_no_index(self, tmp_path: Path) -> None:
+        ground = self.case.ground(self.case.metrics[0])
+        assert ground.indexer.load_index(tmp_path, ground.codes) is None, "load_index made an index of an empty folder"
+
+    def test_a_truncated_cache_is_not_believed(self, tmp_path: Path) -> None:
+        ground, folder = self._saved(tmp_path)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            whole = file.read_bytes()
+            file.write_bytes(whole[: len(whole) // 2])
+            self._not_misled(ground, folder, ground.codes, f"{file.name} cut in half")
+            file.write_bytes(whole)
+
+    def test_a_cache_of_other_codes_is_not_believed(self, tmp_path: Path) -> None:
+        ground, folder = self._saved(tmp_path)
+        self._not_misled(ground, folder, ground.codes.take(slice(0, None, 2)), "half of the codes deleted since")
+
+    def _saved(self, folder: Path) -> tuple[Ground, Path]:
+        ground = self.case.ground(self.case.metrics[0])
+        if not ground.index.save(folder):
+            assert not any(folder.iterdir()), "save returned False and left files"
+            pytest.skip(f"{ground.indexer.name} keeps no index: building is as quick")
+        return ground, folder
+
+    @staticmethod
+    def _not_misled(ground: Ground, folder: Path, codes: Codes, what: str) -> None:
+        try:
+            loaded = ground.indexer.load_index(folder, codes)
+        except XmrError:
+            return
+        if loaded is not None:
+            want = ground.indexer.build(codes).search(ground.queries, K)
+            _assert_equal(loaded.search(ground.queries, K), want, ground.slack, what)
+
+    @staticmethod
+    def _recalls(ground: Ground, hits: Hits, want: Hits, what: str) -> None:
+        """Assert that hits recall what exact search found, but for the share that the indexer does not promise."""
+        floor = 1.0 if ground.indexer.exact else ground.indexer.recall_floor
+        wanted = (want.ids >= 0).sum()
+        bound = np.where(want.ids >= 0, want.distances, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+        found = ((ground.true_distances(hits) <= bound + ground.slack) & (hits.ids >= 0)).sum()
+        recall = float(found / wanted) if wanted else 1.0
+        assert recall >= floor, f"{what}: recall {recall:.3f}, promised is {floor}"
+
+
+def _samples(metric: Metric, n: int = 1000) -> Embeddings:
+    """Clustered vectors; copies of the first TWINS are planted far apart."""
+    embeddings = samples.clustered(metric, n, dim=64 if metric == "hamming" else 32)
+    values = embeddings.values.copy()
+    for twin in range(TWINS):
+        values[twin + n // 6 :: n // 6][:TWINS] = values[twin]
+    return Embeddings(values, metric)
+
+
+def _split(embeddings: Embeddings) -> tuple[Embeddings, Embeddings]:
+    """Points, and every twenty-fifth as a query."""
+    query = np.arange(len(embeddings)) % (len(embeddings) // QUERIES) == 0
+    query[:TWINS] = False
+    return embeddings.take(~query), embeddings.take(query)
+
+
+def _ids(n: int) -> NDArray[np.int64]:
+    """Ascending ids with gaps that are no positions, the last beyond 32 bits."""
+    ids = np.arange(n, dtype=np.int64) * 3 + 7
+    ids[-1] = 1 << 40
+    return ids
+
+
+def _ground(indexer: Indexer, embeddings: Embeddings) -> Ground:
+    points, queries = _split(embeddings)
+    ids = _ids(len(points))
+    codes = indexer.encode(points, ids)
+    return Ground(indexer, points, ids, queries, codes, indexer.build(codes), indexer.distances(queries, codes))
+
+
+def _radius(ground: Ground) -> float:
+    """A radius that holds about ten points of a query; between two float distances, on one under hamming."""
+    distances = np.sort(ground.truth, axis=1)
+    middle = float(np.median(distances[:, K]))
+    if ground.points.metric == "hamming" or ground.codes.layout.kind == "bits":
+        return middle
+    near = np.unique(distances[np.abs(distances - middle) <= 0.05 * abs(middle) + ground.slack])
+    gap = int(np.argmax(np.diff(near))) if len(near) > 1 else 0
+    return float(near[gap : gap + 2].mean())
+
+
+def _by_the_book(queries: Embeddings, points: Embeddings) -> NDArray[np.float64]:
+    """(q, n) distances in float64, by the formula."""
+    if queries.metric == "hamming":
+        a, b = unpack_bits(queries.values), unpack_bits(points.values)
+        return (a[:, None] != b).sum(axis=2).astype(np.float64)
+    q, p = queries.values.astype(np.float64), points.values.astype(np.float64)
+    if queries.metric == "l2":
+        return np.asarray(np.sqrt(((q[:, None] - p) ** 2).sum(axis=2)))
+    if queries.metric == "ip":
+        return np.asarray(-(q @ p.T))
+    norms = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(p, axis=1)
+    return np.asarray(1 - np.divide(q @ p.T, norms, out=np.zeros_like(norms), where=norms > 0))
+
+
+def _assert_ascending(hits: Hits, what: str) -> None:
+    """Ascending, no id twice, ties to the smaller id, misses last."""
+    near, far = hits.distances[:, :-1], hits.distances[:, 1:]
+    assert (near <= far).all(), f"{what}: distances do not ascend"
+    ids, later = hits.ids[:, :-1], hits.ids[:, 1:]
+    tied = (near == far) & (ids >= 0) & (later >= 0)
+    assert (ids < later)[tied].all(), f"{what}: ties must go to the smaller id, got {hits.ids[(tied & (ids > later)).any(axis=1)][0]}"
+    assert ((hits.ids == -1) == np.isposinf(hits.distances)).all(), f"{what}: -1 and inf belong together"
+    for row in hits.ids:
+        assert len(np.unique(row[row >= 0])) == (row >= 0).sum(), f"{what}: an id came twice: {row}"
+
+
+def _assert_true(ground: Ground, hits: Hits, what: str) -> None:
+    _assert_ascending(hits, what)
+    truth, found = ground.true_distances(hits), hits.ids >= 0
+    off = np.abs(hits.distances[found] - truth[found]).max(initial=0)
+    assert off <= ground.slack, f"{what}: distances differ by up to {off:.3g} from what distances() says"
+
+
+def _assert_alike(ground: Ground, hits: Hits, want: Hits, what: str) -> None:
+    """Assert one list, but for the order of distances that float32 cannot tell apart."""
+    assert hits.ids.shape == want.ids.shape, f"{what}: hits of shape {hits.ids.shape}, wanted {want.ids.shape}"
+    _assert_true(ground, hits, what)
+    assert np.array_equal(hits.ids >= 0, want.ids >= 0), f"{what}: another number of hits"
+    truth, found = ground.true_distances(hits), want.ids >= 0
+    off = np.abs(truth[found] - want.distances[found]).max(initial=0)
+    assert off <= ground.slack, f"{what}: something nearer was missed, by {off:.3g}"
+
+
+def _assert_equal(hits: Hits, want: Hits, slack: float, what: str) -> None:
+    assert hits.ids.shape == want.ids.shape, f"{what}: hits of shape {hits.ids.shape}, wanted {want.ids.shape}"
+    close = np.isclose(hits.distances, want.distances, rtol=0, atol=slack)
+    assert close.all(), f"{what}: other distances"
+    tied = np.isclose(want.distances[:, :-1], want.distances[:, 1:], rtol=0, atol=2 * slack)
+    free = np.pad(tied, ((0, 0), (0, 1))) | np.pad(tied, ((0, 0), (1, 0)))
+    free[:, -1] = True  # what ties with the last may have been cut
+    assert (free | (hits.ids == want.ids)).all(), f"{what}: other ids"

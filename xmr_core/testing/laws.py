@@ -1,0 +1,306 @@
+"""The laws every component keeps, whatever its role, and the ground they are tried on."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from xmr_core.errors import ConfigError, NotFittedError, StateVersionError, XmrError
+from xmr_core.pipeline import calls
+from xmr_core.testing.report import Report
+
+__all__ = ["Answers", "Case", "Laws", "assert_same", "refuses"]
+
+Answers = Mapping[str, NDArray[Any]]  # what a fitted component makes of its case's samples
+HEAVY = ("torch", "faiss", "scipy", "hnswlib", "sklearn", "tensorflow", "jax", "transformers", "onnxruntime")
+
+
+class Case(ABC):
+    """A component and the samples it is tried on. Fitting is done once a class of tests, at the first need."""
+
+    role: ClassVar[str]
+    component: Any  # the unfitted component: each role names its type
+
+    @abstractmethod
+    def fit(self, component: Any) -> Any:
+        """`component` fitted on the samples."""
+
+    @abstractmethod
+    def answers(self, component: Any) -> Answers:
+        """What a fitted component makes of the samples."""
+
+    @abstractmethod
+    def inputs(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The arrays that a component is given, by name: it must leave them as they are."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the samples for a new process."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, component: Any, folder: Path) -> Self:
+        """The case that was saved, with this component."""
+
+    @cached_property
+    def first_use(self) -> FirstUse:
+        """The component fitted and used for the first time, by a witness."""
+        before = World.seen_by(self)
+        fitted = self.fit(self.component)
+        answers = self.answers(fitted)
+        return FirstUse(fitted, answers, before, World.seen_by(self))
+
+    @property
+    def fitted(self) -> Any:
+        """The component, fitted."""
+        return self.first_use.fitted
+
+    @property
+    def answered(self) -> Answers:
+        """What the fitted component makes of the samples."""
+        return self.first_use.answers
+
+
+@dataclass(frozen=True)
+class World:
+    """What a component must leave alone."""
+
+    inputs: Answers
+    randomness: Mapping[str, bytes]
+
+    @staticmethod
+    def seen_by(case: Case) -> World:
+        """The samples and the global generators as they are now."""
+        return World({name: array.copy() for name, array in case.inputs()}, _global_randomness())
+
+
+@dataclass(frozen=True)
+class FirstUse:
+    """What came of fitting a component and using it, and the world before and after."""
+
+    fitted: Any
+    answers: Answers
+    before: World
+    after: World
+
+
+class Laws:
+    """One test a law. `conformance` makes a subclass with the case to try."""
+
+    case: ClassVar[Case]
+
+    @pytest.fixture(scope="class", autouse=True)
+    def _report(self, request: pytest.FixtureRequest) -> None:
+        Report.of(request.config).watch(request.node.nodeid, f"{self.case.role} {self.case.component!r}")
+
+    # declared
+
+    def test_it_has_a_name_and_a_version(self) -> None:
+        cls = type(self.case.component)
+        assert isinstance(getattr(cls, "name", None), str) and cls.name.isidentifier(), "name: an identifier is wanted"
+        assert isinstance(cls.version, int), f"version: a whole number is wanted, got {cls.version!r}"
+
+    def test_its_config_is_a_frozen_dataclass(self) -> None:
+        config = type(self.case.component).Config
+        assert dataclasses.is_dataclass(config), f"{config.__name__} is no dataclass"
+        assert config.__dataclass_params__.frozen, f"{config.__name__}: write @dataclass(frozen=True)"
+
+    def test_an_unknown_option_is_refused(self) -> None:
+        with refuses(ConfigError, "an option that does not exist"):
+            type(self.case.component)(no_such_option=1)
+
+    def test_its_config_survives_json(self) -> None:
+        component = self.case.component
+        options = json.loads(json.dumps(component.options()))
+        loaded = type(component).load(options, {}, component.version)
+        assert loaded.config == component.config, f"{component.config} came back from JSON as {loaded.config}"
+
+    def test_its_repr_is_a_recipe(self) -> None:
+        component = self.case.component
+        ((name, options),) = calls(repr(component), most=1)
+        assert name == component.name, f"repr begins with {name!r}, the name is {component.name!r}"
+        assert type(component)(**options).config == component.config, f"{component!r} reads back as another config"
+
+    # fit
+
+    def test_fit_returns_a_new_component(self) -> None:
+        component, fitted = self._needing_fit(), self.case.fitted
+        assert fitted is not component, "fit returned the component itself; return self.with_state(...)"
+        assert type(fitted) is type(component), f"fit returned a {type(fitted).__name__}"
+        assert not component.state, f"fit filled the state of the component it was called on: {sorted(component.state)}"
+        assert fitted.fitted, "what fit returned says that it is not fitted: its state is empty"
+        assert fitted.config == component.config, f"fit changed the config: {component.config} to {fitted.config}"
+
+    def test_fit_twice_is_fit_once(self) -> None:
+        self._needing_fit()
+        once = self.case.fitted
+        _stir_global_randomness()
+        twice = self.case.fit(once)  # from what is fitted: it must not begin where that one ended
+        assert_same(twice.state, once.state, "fitted again on the same data", exactly=True)
+
+    def test_unfitted_says_so(self) -> None:
+        component = self._needing_fit()
+        assert not component.fitted, "it says that it is fitted before fit"
+        with refuses(NotFittedError, "use before fit"):
+            self.case.answers(component)
+
+    def test_global_random_numbers_are_left_alone(self) -> None:
+        use = self.case.first_use
+        for name, state in use.before.randomness.items():  # torch's only where it had been imported before
+            untouched = state == use.after.randomness[name]
+            assert untouched, f"{name}'s global random numbers were used; make a generator from the config's seed"
+
+    def test_inputs_are_left_alone(self) -> None:
+        use = self.case.first_use
+        assert_same(use.after.inputs, use.before.inputs, "the input, after fit and use", exactly=True)
+
+    # state
+
+    def test_its_state_is_plain_arrays(self) -> None:
+        for name, array in self.case.fitted.state.items():
+            assert isinstance(name, str) and isinstance(array, np.ndarray), f"state {name!r}: {type(array).__name__}"
+            assert array.dtype.kind in "biufU", (
+                f"state {name!r} has dtype {array.dtype}; plain numbers or str are wanted"
+            )
+
+    def test_its_state_survives_disk(self, tmp_path: Path) -> None:
+        fitted = self.case.fitted
+        write_arrays(tmp_path / "state.npz", fitted.state)
+        loaded = type(fitted).load(fitted.options(), read_arrays(tmp_path / "state.npz"), fitted.version)
+        assert loaded.fitted, "loaded from its own options and state, it is not fitted"
+        assert loaded.fingerprint() == fitted.fingerprint(), "its fingerprint changed by saving and loading"
+        assert_same(self.case.answers(loaded), self.case.answered, "after saving and loading")
+
+    def test_its_state_survives_a_new_process(self, tmp_path: Path) -> None:
+        fitted = self.case.fitted
+        _require_importable(type(fitted))
+        write_arrays(tmp_path / "state.npz", fitted.state)
+        self.case.save(tmp_path)
+        job = {
+            "role": self.case.role,
+            "module": type(fitted).__module__,
+            "qualname": type(fitted).__qualname__,
+            "options": fitted.options(),
+            "version": fitted.version,
+        }
+        (tmp_path / "job.json").write_text(json.dumps(job))
+        printed = in_new_process(["-m", "xmr_core.testing.worker", str(tmp_path)], tmp_path)
+        assert printed.strip() == fitted.fingerprint(), "its fingerprint is another in a new process"
+        assert_same(read_arrays(tmp_path / "answers.npz"), self.case.answered, "in a new process")
+
+    def test_a_state_of_another_version_is_refused(self) -> None:
+        fitted = self.case.fitted
+        with refuses(StateVersionError, "a state of another version"):
+            type(fitted).load(fitted.options(), fitted.state, fitted.version + 1)
+
+    # import
+
+    def test_importing_it_imports_nothing_heavy(self, tmp_path: Path) -> None:
+        module = type(self.case.component).__module__
+        _require_importable(type(self.case.component))
+        look = f"import sys, importlib; importlib.import_module({module!r}); print(*sorted({set(HEAVY)} & set(sys.modules)))"
+        heavy = in_new_process(["-c", look], tmp_path).split()
+        assert not heavy, f"import {module} imports {', '.join(heavy)}; import them in the functions that use them"
+
+    def _needing_fit(self) -> Any:
+        if not self.case.component.needs_fit:
+            pytest.skip(f"{self.case.component.name} needs no fit")
+        return self.case.component
+
+
+@contextmanager
+def refuses(wanted: type[XmrError], what: str) -> Iterator[list[XmrError]]:
+    """Assert that the block raises that error, with a message to read; the error is appended to the list."""
+    raised: list[XmrError] = []
+    try:
+        yield raised
+    except wanted as error:
+        assert str(error), f"{what}: the {wanted.__name__} has no message"
+        raised.append(error)
+    except Exception as error:
+        raise AssertionError(f"{what}: {wanted.__name__} is wanted, got {type(error).__name__}: {error}") from error
+    else:
+        raise AssertionError(f"{what} was accepted; {wanted.__name__} is wanted")
+
+
+def assert_same(got: Answers, want: Answers, when: str, exactly: bool = False) -> None:
+    """Assert equal arrays: float32 up to its rounding unless `exactly`, everything else to the bit."""
+    assert sorted(got) == sorted(want), f"{when}: {sorted(got)}, before {sorted(want)}"
+    for name, wanted in want.items():
+        array = got[name]
+        assert array.dtype == wanted.dtype and array.shape == wanted.shape, (
+            f"{when}: {name} is {array.dtype} {array.shape}, before {wanted.dtype} {wanted.shape}"
+        )
+        same = np.array_equal(array, wanted)
+        if not same and not exactly and wanted.dtype.kind == "f":
+            same = np.allclose(array, wanted, rtol=1e-4, atol=1e-4 * scale(wanted))
+        assert same, f"{when}: {name} differs in {np.mean(array != wanted):.1%} of its values"
+
+
+def scale(values: NDArray[Any]) -> float:
+    """The usual size of finite values, against which rounding is measured."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.mean()) if finite.size else 1.0
+
+
+def in_new_process(arguments: list[str], folder: Path) -> str:
+    """What a new Python printed, run in `folder` with this one's import path."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, f"a new process failed:\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def _require_importable(cls: type) -> None:
+    """Skip where a new process cannot import the class."""
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__ or not importlib.util.find_spec(cls.__module__):
+        pytest.skip(f"{cls.__qualname__} cannot be imported in a new process: put it at the top of a module")
+
+
+def write_arrays(file: Path, arrays: Answers) -> None:
+    """Named arrays into an npz file."""
+    np.savez(file, **{f"array {name}": array for name, array in arrays.items()})  # savez has names of its own
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """What `write_arrays` wrote."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name.removeprefix("array "): arrays[name] for name in arrays.files}
+
+
+def _global_randomness() -> dict[str, bytes]:
+    kind, words, *rest = np.random.get_state()  # noqa: NPY002 (looked at, not used)
+    states = {"random": repr(random.getstate()).encode(), "numpy": np.asarray(words).tobytes() + repr(rest).encode()}
+    if "torch" in sys.modules:
+        states["torch"] = bytes(sys.modules["torch"].get_rng_state().numpy())
+    return states
+
+
+def _stir_global_randomness() -> None:
+    """Move the global generators on, so that a component which reads them gives itself away."""
+    random.random()
+    np.random.random()  # noqa: NPY002 (this is the one to move)
+    if "torch" in sys.modules:
+        sys.modules["torch"].rand(1)
