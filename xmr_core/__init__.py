@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xmr_core.adding import Added
 from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance
 from xmr_core.errors import (
     ConfigError,
@@ -20,7 +21,9 @@ from xmr_core.errors import (
 )
 from xmr_core.exact import ExactIndex, nearest, select
 from xmr_core.hookspecs import hookimpl
+from xmr_core.library import Library, open, register
 from xmr_core.pipeline import Pipeline
+from xmr_core.results import Hit, Query, Results
 from xmr_core.types import (
     IMAGE,
     TEXT,
@@ -41,6 +44,7 @@ __all__ = [
     "API_VERSION",
     "IMAGE",
     "TEXT",
+    "Added",
     "Codes",
     "Component",
     "ConfigError",
@@ -52,11 +56,13 @@ __all__ = [
     "FeaturePairs",
     "Features",
     "Fuser",
+    "Hit",
     "Hits",
     "Index",
     "Indexer",
     "Items",
     "Layout",
+    "Library",
     "LockedError",
     "Metric",
     "NoConfig",
@@ -64,6 +70,8 @@ __all__ = [
     "Pairs",
     "Pipeline",
     "PluginError",
+    "Query",
+    "Results",
     "SchemaVersionError",
     "SpaceMismatchError",
     "SqlDistance",
@@ -74,7 +82,9 @@ __all__ = [
     "XmrError",
     "hookimpl",
     "nearest",
+    "open",
     "pack_bits",
+    "register",
     "select",
     "unpack_bits",
 ]

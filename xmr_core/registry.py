@@ -75,7 +75,7 @@ class Registry:
                 self._report(point, f"{type(error).__name__}: {error}")
 
     def _known(self, points: Iterable[EntryPoint] | None) -> list[EntryPoint]:
-        found: list[EntryPoint] = list(entry_points().select() if points is None else points)  # type: ignore[arg-type]
+        found = list(_installed() if points is None else points)
         for point in found:
             other = OTHER_API.fullmatch(point.group)
             if other:
@@ -176,6 +176,12 @@ def component(role: Role, recipe: str) -> Component:
 def default() -> Registry:
     """The registry of this environment, read once a process; `default.cache_clear()` reads it again."""
     return Registry()
+
+
+def _installed() -> list[EntryPoint]:
+    every = entry_points()
+    groups = [group for group in every.groups if group == hookspecs.PROJECT or OTHER_API.fullmatch(group)]
+    return [point for group in groups for point in every.select(group=group)]
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core import pictures
+from xmr_core.components import Form
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +71,7 @@ class Lite0(_Backbone):
     """One vector of 1280 numbers a picture: the mean over the last feature map."""
 
     name: ClassVar[str] = "lite0"
-    forms: ClassVar[Mapping[str, xmr.Form]] = {xmr.IMAGE: "vector"}
+    forms: ClassVar[Mapping[str, Form]] = {xmr.IMAGE: "vector"}
     cacheable: ClassVar[bool] = True
 
     def encode(self, items: xmr.Items) -> xmr.Features:
@@ -86,7 +87,7 @@ class Lite0Grid(_Backbone):
     """49 regions of 1280 numbers a picture: the last feature map, row by row from the upper left."""
 
     name: ClassVar[str] = "lite0_grid"
-    forms: ClassVar[Mapping[str, xmr.Form]] = {xmr.IMAGE: "regions"}
+    forms: ClassVar[Mapping[str, Form]] = {xmr.IMAGE: "regions"}
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 49, 1280), 250 KB a picture. Raises DataError with the bad keys, PluginError."""

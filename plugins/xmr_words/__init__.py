@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import Form
 
 Split = Literal["words", "tags"]
 Weighting = Literal["binary", "count", "tfidf"]
 
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # letters and digits of any script; don't is one word
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")  # letters and digits of any script; don't is one word
 TAG = re.compile(r"[^,\s]+")
 PATTERNS: dict[str, re.Pattern[str]] = {"words": WORD, "tags": TAG}
 LONGEST = 64  # letters; what is longer is an address or a number, no word
@@ -52,7 +53,7 @@ class Bow(xmr.Encoder):
 
     name: ClassVar[str] = "bow"
     Config: ClassVar[type[BowConfig]] = BowConfig
-    forms: ClassVar[Mapping[str, xmr.Form]] = {xmr.TEXT: "vector"}
+    forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "vector"}
     config: BowConfig
 
     def fit(self, pairs: xmr.Pairs) -> Self:
@@ -94,7 +95,7 @@ class Bow(xmr.Encoder):
             counts = counts * self.state["idf"]
         if self.config.normalise:
             lengths = np.linalg.norm(counts, axis=1, keepdims=True)
-            counts = counts / np.where(lengths > 0, lengths, 1)
+            counts = np.divide(counts, lengths, out=np.zeros_like(counts), where=lengths > 0)
         return counts
 
     def _words(self, texts: xmr.Items) -> Iterator[list[str]]:

@@ -39,9 +39,8 @@ def export(store: DuckDBStore, folder: Path) -> None:
         tables = {}
         for table in store.tables():
             path = _literal(str(half / f"{table}.parquet"))
-            store.execute(
-                f"COPY (SELECT * FROM xmr.{table} ORDER BY rowid) TO {path} (FORMAT parquet, COMPRESSION zstd)"
-            )
+            rows = f"SELECT * FROM xmr.{table} ORDER BY rowid"
+            store.execute(f"COPY ({rows}) TO {path} (FORMAT parquet, COMPRESSION zstd)")
             tables[table] = store.columns(table)
         (half / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION, "tables": tables}, indent=1))
         if folder.exists():
@@ -88,20 +87,7 @@ def _plain_type(kind: str) -> str:
     """A column type of a manifest, if it is one that a library uses: the text goes into SQL."""
     base = kind.split("[", 1)[0]
     size = kind[len(base) :]
-    known = {
-        "BIGINT",
-        "INTEGER",
-        "SMALLINT",
-        "UTINYINT",
-        "VARCHAR",
-        "BLOB",
-        "BOOLEAN",
-        "FLOAT",
-        "DOUBLE",
-        "DATE",
-        "TIMESTAMP",
-    }
-    if base not in known or not (size == "" or (size[0] == "[" and size[-1] == "]" and (size[1:-1] or "0").isdigit())):
+    if base not in PLAIN_TYPES or not re.fullmatch(r"(\[\d*\])?", size):
         raise StorageError(f"the export has a column of type {kind!r}, which no library has")
     return kind
 

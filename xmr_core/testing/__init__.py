@@ -47,4 +47,6 @@ def conformance(
         raise DataError(f"samples for {role}s: expected {wanted.__name__}, got {type(samples).__name__}")
     cls = default().find(role, component) if isinstance(component, str) else component
     made = cls(**(config or {}))
-    return type(f"{laws.__name__}_{made.name}", (laws,), {"case": case(made, samples), "__doc__": f"The contract of {made!r}."})
+    return type(
+        f"{laws.__name__}_{made.name}", (laws,), {"case": case(made, samples), "__doc__": f"The contract of {made!r}."}
+    )

@@ -167,7 +167,7 @@ class EncoderLaws(Laws):
     def test_nan_is_refused(self) -> None:
         for modality, items in self.case.few.items():
             if _ready_made(items):
-                values = np.array(items.data)
+                values: Any = np.array(items.data)
                 values[1, 0] = np.nan
                 with refuses(DataError, f"NaN in the vector of a {modality}"):
                     self.case.fitted.encode(Items(modality, values))

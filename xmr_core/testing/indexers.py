@@ -1,63 +1,43 @@
-"""The laws of an Indexer and of the Index it builds: held against `xmr_core.nearest`, the exact search over its codes."""
+"""The laws of an Indexer and of the Index it builds, held against exact search over the same codes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xmr_core.components import Index, Indexer
+from xmr_core.components import Indexer
 from xmr_core.errors import DataError, SpaceMismatchError, XmrError
-from xmr_core.exact import nearest, positions_of
-from xmr_core.testing import samples
-from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, scale, write_arrays
+from xmr_core.exact import nearest
+from xmr_core.testing.ground import (
+    QUERIES,
+    TWINS,
+    Ground,
+    K,
+    assert_alike,
+    assert_ascending,
+    assert_equal,
+    assert_true,
+    by_the_book,
+    numbered,
+    prepared,
+    radius_of,
+    samples_of,
+    split,
+)
+from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.testing.sql import in_sql
-from xmr_core.types import METRICS, Codes, Embeddings, Hits, Metric, unpack_bits
+from xmr_core.types import Codes, Embeddings, Hits, Metric
 
 __all__ = ["IndexerCase", "IndexerLaws"]
 
-K = 10
-QUERIES = 40
-TWINS = 5  # copies of each of the first TWINS rows, far apart
+METRICS: tuple[Metric, ...] = get_args(Metric)
 SINGLES = 12  # rows that are encoded alone
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """A fitted indexer over points with ids, its index, queries, and every true distance."""
-
-    indexer: Any
-    points: Embeddings
-    ids: NDArray[np.int64]
-    queries: Embeddings
-    codes: Codes
-    index: Index
-    truth: NDArray[np.float32]  # (q, n), by the indexer's own plain `distances`
-
-    def exact(self, k: int | None = K, within: float | None = None, among: NDArray[np.int64] | None = None) -> Hits:
-        """The hits that exact search finds."""
-        codes = self.codes if among is None else self.codes.take(positions_of(self.ids, among))
-        return nearest(self.indexer, self.queries, codes, k, within)
-
-    def true_distances(self, hits: Hits) -> NDArray[np.float32]:
-        """(q, k) the distances that the ids of hits have in truth; inf where there is none."""
-        places = np.searchsorted(self.ids, hits.ids).clip(0, len(self.ids) - 1)
-        known = (self.ids[places] == hits.ids) | (hits.ids == -1)
-        assert known.all(), f"hits name ids that are not in the collection: {hits.ids[~known][:5]}"
-        return np.where(hits.ids >= 0, np.take_along_axis(self.truth, places, axis=1), np.inf).astype(np.float32)
-
-    @cached_property
-    def slack(self) -> float:
-        """How far float32 lets a distance be off; near zero a Euclidean one loses half its digits."""
-        if self.points.metric == "hamming":
-            return 0.0
-        return (2e-3 if self.points.metric == "l2" else 2e-5) * max(scale(self.truth), 1e-6)
 
 
 class IndexerCase(Case):
@@ -66,6 +46,8 @@ class IndexerCase(Case):
     role = "indexer"
 
     def __init__(self, component: Indexer, embeddings: Embeddings | None = None) -> None:
+        if embeddings is not None and len(embeddings) < 10 * QUERIES:
+            raise DataError(f"samples for indexers: {10 * QUERIES} embeddings or more, got {len(embeddings)}")
         self.component: Indexer = component
         self.given = embeddings
         self.grounds: dict[str, Ground] = {}
@@ -73,27 +55,29 @@ class IndexerCase(Case):
     @property
     def metrics(self) -> list[Metric]:
         """Those that are tried."""
-        return [self.given.metric] if self.given else [metric for metric in METRICS if metric in self.component.metrics]
+        if self.given is not None:
+            return [self.given.metric]
+        return [metric for metric in METRICS if metric in self.component.metrics]
 
     @cached_property
     def samples(self) -> Embeddings:
         """Embeddings under the first metric."""
-        return self.given or _samples(self.metrics[0])
+        return samples_of(self.metrics[0]) if self.given is None else self.given
 
     def ground(self, metric: Metric) -> Ground:
         """The ground under this metric; made once."""
         if metric not in self.grounds:
-            embeddings = self.samples if metric == self.samples.metric else _samples(metric)
-            fitted = self.fitted if metric == self.samples.metric else self.component.fit(_split(embeddings)[0])
-            self.grounds[metric] = _ground(fitted, embeddings)
+            embeddings = self.samples if metric == self.samples.metric else samples_of(metric)
+            fitted = self.fitted if metric == self.samples.metric else self.component.fit(split(embeddings)[0])
+            self.grounds[metric] = prepared(fitted, embeddings)
         return self.grounds[metric]
 
     def fit(self, component: Indexer) -> Indexer:
-        return component.fit(_split(self.samples)[0])
+        return component.fit(split(self.samples)[0])
 
     def answers(self, component: Indexer) -> Answers:
-        points, queries = _split(self.samples)
-        codes = component.encode(points, _ids(len(points)))
+        points, queries = split(self.samples)
+        codes = component.encode(points, numbered(len(points)))
         hits = component.build(codes).search(queries, K)
         return {"codes": codes.values, "ids": hits.ids, "distances": hits.distances}
 
@@ -136,7 +120,9 @@ class IndexerLaws(Laws):
         half = len(ground.points) // 2
         for rows in [slice(0, half), slice(half, None), *(slice(i, i + 1) for i in range(SINGLES))]:
             alone = ground.indexer.encode(ground.points.take(rows), ground.ids[rows]).values
-            assert_same({"codes": alone}, {"codes": ground.codes.values[rows]}, f"rows {rows}, encoded alone", exactly=True)
+            assert_same(
+                {"codes": alone}, {"codes": ground.codes.values[rows]}, f"rows {rows}, encoded alone", exactly=True
+            )
 
     def test_any_array_of_numbers_gives_the_same_codes(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
@@ -157,7 +143,7 @@ class IndexerLaws(Laws):
         ground = self.case.ground(metric)
         if ground.codes.layout.kind != ("bits" if metric == "hamming" else "float"):
             pytest.skip(f"codes of layout {ground.codes.layout.kind!r} do not hold what was encoded")
-        off = np.abs(ground.truth - _by_the_book(ground.queries, ground.points)).max()
+        off = np.abs(ground.truth - by_the_book(ground.queries, ground.points)).max()
         assert off <= ground.slack, f"distances() differ by up to {off:.3g} from {metric} worked out in float64"
 
     def test_no_distance_is_nan(self, metric: Metric) -> None:
@@ -191,7 +177,7 @@ class IndexerLaws(Laws):
         other = next((other for other in METRICS if other not in type(self.case.component).metrics), None)
         if other is None:
             pytest.skip("it takes every metric")
-        strange = _samples(other, n=len(ground.ids))  # type: ignore[arg-type]  # METRICS holds metrics
+        strange = samples_of(other, n=len(ground.ids))
         with refuses(SpaceMismatchError, f"a query under {other}"):
             ground.index.search(strange.take(slice(0, 3)), K)
         with refuses(DataError, f"vectors under {other}"):
@@ -216,7 +202,7 @@ class IndexerLaws(Laws):
     def test_distances_are_true_and_ascending(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
         hits = ground.index.search(ground.queries, K)
-        _assert_true(ground, hits, "search")
+        assert_true(ground, hits, "search")
         assert (hits.ids >= 0).all(), f"fewer than {K} hits were found among {len(ground.ids)}"
 
     def test_it_finds_itself(self, metric: Metric) -> None:
@@ -233,21 +219,20 @@ class IndexerLaws(Laws):
 
     def test_ties_go_to_the_smaller_id(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
-        twins = ground.points.take(slice(0, TWINS))
         for k in (2, K, 3 * K):
-            hits = ground.index.search(twins, k)
-            _assert_ascending(hits, f"search with k={k}")
-            if ground.indexer.exact:
-                want = nearest(ground.indexer, twins, ground.codes, k)
-                equal = hits.ids == want.ids
-                assert equal[:, :2].all(), f"of equal distances the smaller ids must come: {hits.ids[0]}, not {want.ids[0]}"
+            hits = ground.index.search(ground.points.take(slice(0, TWINS)), k)
+            assert_ascending(hits, f"search with k={k}")
+            for twin in range(TWINS if ground.indexer.exact else 0):
+                twins = ground.ids[(ground.codes.values == ground.codes.values[twin]).all(axis=1)]
+                found = hits.ids[twin][np.isin(hits.ids[twin], twins)]
+                assert np.array_equal(found, twins[: len(found)]), f"k={k}: of the equals {twins}, it found {found}"
 
     def test_a_query_does_not_depend_on_its_batch(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
         hits = ground.index.search(ground.queries, K)
         for i in range(5):
             alone = ground.index.search(ground.queries.take(slice(i, i + 1)), K)
-            _assert_equal(alone, Hits(hits.ids[i : i + 1], hits.distances[i : i + 1]), ground.slack, f"query {i} alone")
+            assert_equal(alone, Hits(hits.ids[i : i + 1], hits.distances[i : i + 1]), ground.slack, f"query {i} alone")
 
     def test_no_queries_give_no_hits(self) -> None:
         ground = self.case.ground(self.case.metrics[0])
@@ -262,7 +247,7 @@ class IndexerLaws(Laws):
         assert (hits.ids[:, :7] >= 0).all(), "k was larger than the collection, and not all of it was found"
         assert (hits.ids[:, 7:] == -1).all(), f"-1 is wanted where fewer than k exist, got {hits.ids[0, 7:]}"
         assert np.isposinf(hits.distances[:, 7:]).all(), f"inf is wanted there, got {hits.distances[0, 7:]}"
-        _assert_true(ground, hits, "search over 7 codes")
+        assert_true(ground, hits, "search over 7 codes")
 
     def test_an_empty_collection_finds_nothing(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
@@ -278,10 +263,10 @@ class IndexerLaws(Laws):
 
     def test_within_holds_for_every_hit(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
-        radius = _radius(ground)
+        radius = radius_of(ground)
         for k in (3, K, None):
             hits = ground.index.search(ground.queries, k, within=radius)
-            _assert_true(ground, hits, f"search within {radius:.4g} with k={k}")
+            assert_true(ground, hits, f"search within {radius:.4g} with k={k}")
             assert (hits.distances[hits.ids >= 0] <= radius).all(), f"hits lie farther than within={radius}"
             self._recalls(ground, hits, ground.exact(k, radius), f"within={radius:.4g}, k={k}")
 
@@ -301,7 +286,7 @@ class IndexerLaws(Laws):
             among = ground.ids[::every]
             hits = ground.index.search(ground.queries, K, among=among)
             assert np.isin(hits.ids[hits.ids >= 0], among).all(), "hits are not among those that were allowed"
-            _assert_true(ground, hits, f"search among every {every}th")
+            assert_true(ground, hits, f"search among every {every}th")
             self._recalls(ground, hits, ground.exact(K, among=among), f"among every {every}th id")
 
     def test_a_filter_never_costs_hits(self, metric: Metric) -> None:
@@ -320,11 +305,11 @@ class IndexerLaws(Laws):
             hits = ground.index.search(ground.queries, K, among=among)
             want = ground.exact(K, among=among)
             assert np.array_equal(np.sort(hits.ids), np.sort(want.ids)), f"among {what}: found {hits.ids[0]}"
-            _assert_true(ground, hits, f"search among {what}")
+            assert_true(ground, hits, f"search among {what}")
 
     def test_radius_and_filter_go_together(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
-        radius, among = _radius(ground), ground.ids[::2]
+        radius, among = radius_of(ground), ground.ids[::2]
         hits = ground.index.search(ground.queries, None, within=radius, among=among)
         assert np.isin(hits.ids[hits.ids >= 0], among).all(), "hits are not among those that were allowed"
         assert (hits.distances[hits.ids >= 0] <= radius).all(), "hits lie farther than allowed"
@@ -343,13 +328,13 @@ class IndexerLaws(Laws):
         for k in (1, K, len(ground.ids) + 3):
             hits = ground.index.search(ground.queries, k)
             assert hits.exact, "an exact indexer's hits must say so: Hits(..., exact=True)"
-            _assert_alike(ground, hits, ground.exact(k), f"exact search with k={k}")
+            assert_alike(ground, hits, ground.exact(k), f"exact search with k={k}")
 
     def test_hits_that_say_exact_are(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
         hits = ground.index.search(ground.queries, K)
         if hits.exact:
-            _assert_alike(ground, hits, ground.exact(), "hits that say exact=True")
+            assert_alike(ground, hits, ground.exact(), "hits that say exact=True")
 
     # SQL
 
@@ -367,7 +352,7 @@ class IndexerLaws(Laws):
             ground.index,
             ground.indexer.distances(stored, ground.codes),
         )
-        _assert_alike(found, hits.hits, want, "SQL")
+        assert_alike(found, hits.hits, want, "SQL")
 
     # cache
 
@@ -376,7 +361,7 @@ class IndexerLaws(Laws):
         loaded = ground.indexer.load_index(folder, ground.codes)
         assert loaded is not None, "load_index gave None for what save has just written"
         want = ground.index.search(ground.queries, K)
-        _assert_equal(loaded.search(ground.queries, K), want, ground.slack, "from the saved index")
+        assert_equal(loaded.search(ground.queries, K), want, ground.slack, "from the saved index")
 
     def test_a_missing_cache_is_no_index(self, tmp_path: Path) -> None:
         ground = self.case.ground(self.case.metrics[0])
@@ -409,7 +394,7 @@ class IndexerLaws(Laws):
             return
         if loaded is not None:
             want = ground.indexer.build(codes).search(ground.queries, K)
-            _assert_equal(loaded.search(ground.queries, K), want, ground.slack, what)
+            assert_equal(loaded.search(ground.queries, K), want, ground.slack, what)
 
     @staticmethod
     def _recalls(ground: Ground, hits: Hits, want: Hits, what: str) -> None:
@@ -420,97 +405,3 @@ class IndexerLaws(Laws):
         found = ((ground.true_distances(hits) <= bound + ground.slack) & (hits.ids >= 0)).sum()
         recall = float(found / wanted) if wanted else 1.0
         assert recall >= floor, f"{what}: recall {recall:.3f}, promised is {floor}"
-
-
-def _samples(metric: Metric, n: int = 1000) -> Embeddings:
-    """Clustered vectors; copies of the first TWINS are planted far apart."""
-    embeddings = samples.clustered(metric, n, dim=64 if metric == "hamming" else 32)
-    values = embeddings.values.copy()
-    for twin in range(TWINS):
-        values[twin + n // 6 :: n // 6][:TWINS] = values[twin]
-    return Embeddings(values, metric)
-
-
-def _split(embeddings: Embeddings) -> tuple[Embeddings, Embeddings]:
-    """Points, and every twenty-fifth as a query."""
-    query = np.arange(len(embeddings)) % (len(embeddings) // QUERIES) == 0
-    query[:TWINS] = False
-    return embeddings.take(~query), embeddings.take(query)
-
-
-def _ids(n: int) -> NDArray[np.int64]:
-    """Ascending ids with gaps that are no positions, the last beyond 32 bits."""
-    ids = np.arange(n, dtype=np.int64) * 3 + 7
-    ids[-1] = 1 << 40
-    return ids
-
-
-def _ground(indexer: Indexer, embeddings: Embeddings) -> Ground:
-    points, queries = _split(embeddings)
-    ids = _ids(len(points))
-    codes = indexer.encode(points, ids)
-    return Ground(indexer, points, ids, queries, codes, indexer.build(codes), indexer.distances(queries, codes))
-
-
-def _radius(ground: Ground) -> float:
-    """A radius that holds about ten points of a query; between two float distances, on one under hamming."""
-    distances = np.sort(ground.truth, axis=1)
-    middle = float(np.median(distances[:, K]))
-    if ground.points.metric == "hamming" or ground.codes.layout.kind == "bits":
-        return middle
-    near = np.unique(distances[np.abs(distances - middle) <= 0.05 * abs(middle) + ground.slack])
-    gap = int(np.argmax(np.diff(near))) if len(near) > 1 else 0
-    return float(near[gap : gap + 2].mean())
-
-
-def _by_the_book(queries: Embeddings, points: Embeddings) -> NDArray[np.float64]:
-    """(q, n) distances in float64, by the formula."""
-    if queries.metric == "hamming":
-        a, b = unpack_bits(queries.values), unpack_bits(points.values)
-        return (a[:, None] != b).sum(axis=2).astype(np.float64)
-    q, p = queries.values.astype(np.float64), points.values.astype(np.float64)
-    if queries.metric == "l2":
-        return np.asarray(np.sqrt(((q[:, None] - p) ** 2).sum(axis=2)))
-    if queries.metric == "ip":
-        return np.asarray(-(q @ p.T))
-    norms = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(p, axis=1)
-    return np.asarray(1 - np.divide(q @ p.T, norms, out=np.zeros_like(norms), where=norms > 0))
-
-
-def _assert_ascending(hits: Hits, what: str) -> None:
-    """Ascending, no id twice, ties to the smaller id, misses last."""
-    near, far = hits.distances[:, :-1], hits.distances[:, 1:]
-    assert (near <= far).all(), f"{what}: distances do not ascend"
-    ids, later = hits.ids[:, :-1], hits.ids[:, 1:]
-    tied = (near == far) & (ids >= 0) & (later >= 0)
-    assert (ids < later)[tied].all(), f"{what}: ties must go to the smaller id, got {hits.ids[(tied & (ids > later)).any(axis=1)][0]}"
-    assert ((hits.ids == -1) == np.isposinf(hits.distances)).all(), f"{what}: -1 and inf belong together"
-    for row in hits.ids:
-        assert len(np.unique(row[row >= 0])) == (row >= 0).sum(), f"{what}: an id came twice: {row}"
-
-
-def _assert_true(ground: Ground, hits: Hits, what: str) -> None:
-    _assert_ascending(hits, what)
-    truth, found = ground.true_distances(hits), hits.ids >= 0
-    off = np.abs(hits.distances[found] - truth[found]).max(initial=0)
-    assert off <= ground.slack, f"{what}: distances differ by up to {off:.3g} from what distances() says"
-
-
-def _assert_alike(ground: Ground, hits: Hits, want: Hits, what: str) -> None:
-    """Assert one list, but for the order of distances that float32 cannot tell apart."""
-    assert hits.ids.shape == want.ids.shape, f"{what}: hits of shape {hits.ids.shape}, wanted {want.ids.shape}"
-    _assert_true(ground, hits, what)
-    assert np.array_equal(hits.ids >= 0, want.ids >= 0), f"{what}: another number of hits"
-    truth, found = ground.true_distances(hits), want.ids >= 0
-    off = np.abs(truth[found] - want.distances[found]).max(initial=0)
-    assert off <= ground.slack, f"{what}: something nearer was missed, by {off:.3g}"
-
-
-def _assert_equal(hits: Hits, want: Hits, slack: float, what: str) -> None:
-    assert hits.ids.shape == want.ids.shape, f"{what}: hits of shape {hits.ids.shape}, wanted {want.ids.shape}"
-    close = np.isclose(hits.distances, want.distances, rtol=0, atol=slack)
-    assert close.all(), f"{what}: other distances"
-    tied = np.isclose(want.distances[:, :-1], want.distances[:, 1:], rtol=0, atol=2 * slack)
-    free = np.pad(tied, ((0, 0), (0, 1))) | np.pad(tied, ((0, 0), (1, 0)))
-    free[:, -1] = True  # what ties with the last may have been cut
-    assert (free | (hits.ids == want.ids)).all(), f"{what}: other ids"

@@ -105,8 +105,8 @@ class Laws:
 
     case: ClassVar[Case]
 
-    @pytest.fixture(scope="class", autouse=True)
-    def _report(self, request: pytest.FixtureRequest) -> None:
+    @pytest.fixture(autouse=True)
+    def _counted(self, request: pytest.FixtureRequest) -> None:
         Report.of(request.config).watch(request.node.nodeid, f"{self.case.role} {self.case.component!r}")
 
     # declared
@@ -117,7 +117,7 @@ class Laws:
         assert isinstance(cls.version, int), f"version: a whole number is wanted, got {cls.version!r}"
 
     def test_its_config_is_a_frozen_dataclass(self) -> None:
-        config = type(self.case.component).Config
+        config: Any = type(self.case.component).Config
         assert dataclasses.is_dataclass(config), f"{config.__name__} is no dataclass"
         assert config.__dataclass_params__.frozen, f"{config.__name__}: write @dataclass(frozen=True)"
 
@@ -214,7 +214,7 @@ class Laws:
     def test_importing_it_imports_nothing_heavy(self, tmp_path: Path) -> None:
         module = type(self.case.component).__module__
         _require_importable(type(self.case.component))
-        look = f"import sys, importlib; importlib.import_module({module!r}); print(*sorted({set(HEAVY)} & set(sys.modules)))"
+        look = f"import sys, {module}; print(*sorted(set({HEAVY}) & set(sys.modules)))"
         heavy = in_new_process(["-c", look], tmp_path).split()
         assert not heavy, f"import {module} imports {', '.join(heavy)}; import them in the functions that use them"
 
@@ -281,7 +281,8 @@ def _require_importable(cls: type) -> None:
 
 def write_arrays(file: Path, arrays: Answers) -> None:
     """Named arrays into an npz file."""
-    np.savez(file, **{f"array {name}": array for name, array in arrays.items()})  # savez has names of its own
+    prefixed: Any = {f"array {name}": array for name, array in arrays.items()}  # savez has names of its own
+    np.savez(file, **prefixed)
 
 
 def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
@@ -291,7 +292,7 @@ def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def _global_randomness() -> dict[str, bytes]:
-    kind, words, *rest = np.random.get_state()  # noqa: NPY002 (looked at, not used)
+    _, words, *rest = np.random.get_state()  # noqa: NPY002 (looked at, not used)
     states = {"random": repr(random.getstate()).encode(), "numpy": np.asarray(words).tobytes() + repr(rest).encode()}
     if "torch" in sys.modules:
         states["torch"] = bytes(sys.modules["torch"].get_rng_state().numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -16,7 +16,7 @@ class Report:
 
     def __init__(self) -> None:
         self.titles: dict[str, str] = {}  # of the classes, by node id
-        self.counts: dict[str, Counter[str]] = {}
+        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @classmethod
     def of(cls, config: pytest.Config) -> Report:
@@ -28,15 +28,13 @@ class Report:
         return found
 
     def watch(self, nodeid: str, title: str) -> None:
-        """Count the checks of this class."""
-        self.titles[nodeid] = title
-        self.counts[nodeid] = Counter()
+        """Count the checks of the class of this test."""
+        self.titles.setdefault(_class(nodeid), title)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what was called, and what failed on the way there."""
-        counts = self.counts.get(report.nodeid.rpartition("::")[0])
-        if counts is not None and (report.when == "call" or not report.passed):
-            counts[report.outcome] += 1
+        if _class(report.nodeid) in self.titles and (report.when == "call" or not report.passed):
+            self.counts[_class(report.nodeid)][report.outcome] += 1
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The lines."""
@@ -46,3 +44,8 @@ class Report:
             outcomes = [f"{counts[outcome]} {outcome}" for outcome in ("failed", "skipped") if counts[outcome]]
             ran = counts["passed"] + counts["failed"]
             terminalreporter.line(", ".join([f"{title}: {ran} checks ran", *outcomes]))
+
+
+def _class(nodeid: str) -> str:
+    """The node id of a test's class."""
+    return nodeid.partition("[")[0].rpartition("::")[0]

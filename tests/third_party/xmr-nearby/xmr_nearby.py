@@ -1,22 +1,25 @@
-"""Pivots: exact nearest neighbours that skip what the triangle inequality rules out. Source: Mico et al., LAESA, 1994."""
+"""Exact nearest neighbours that skip what the triangle inequality rules out. Source: Micó et al., LAESA, 1994."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.exact import check_search, positions_of
 
 XMR_API = 1
+ROUNDING = 1e-5  # of a distance: what float32 may get wrong
 
 
 @dataclass(frozen=True)
 class PivotsConfig:
     """Options of `pivots`."""
 
-    pivots: int = 16  # reference points; more: fewer distances to work out, 4 more bytes a vector each
-    seed: int = 0  # which point is the first pivot
+    pivots: int = 16  # points of reference; more: fewer distances worked out, 4 bytes a vector each
+    seed: int = 0  # chooses the first pivot
 
     def __post_init__(self) -> None:
         if not 1 <= self.pivots <= 256:
@@ -24,33 +27,83 @@ class PivotsConfig:
 
 
 class Pivots(xmr.Indexer):
-    """Vectors as they are, and the distances of each to a few pivots."""
+    """Vectors as they are; the index knows the distance of each to a few pivots."""
 
     name = "pivots"
     Config = PivotsConfig
     metrics = frozenset({"l2"})
     exact = True
-    recall_floor = 1.0
 
-    def fit(self, embeddings):
-        """Pivots far from one another: each next one is the point farthest from those before."""
-        points = self.queries(embeddings).values  # (n, d)
-        chosen = [np.random.default_rng(self.config.seed).integers(len(points))]
-        nearest = _l2(points, points[chosen])[:, 0]  # (n,) to the nearest pivot
-        while len(chosen) < min(self.config.pivots, len(points)):
-            chosen.append(nearest.argmax())
-            nearest = np.minimum(nearest, _l2(points, points[chosen[-1:]])[:, 0])
-        return self.with_state({"pivots": points[chosen]})  # (p, d)
+    def fit(self, embeddings: xmr.Embeddings) -> Pivots:
+        """Pivots far apart: each is the point farthest from those before it."""
+        points = super().queries(embeddings).values  # (n, d)
+        pivots = points[[np.random.default_rng(self.config.seed).integers(len(points))]]
+        while len(pivots) < min(self.config.pivots, len(points)):
+            pivots = np.concatenate([pivots, points[[l2(points, pivots).min(axis=1).argmax()]]])
+        return self.with_state({"pivots": pivots})  # (p, d)
 
-    def encode(self, embeddings, ids):
+    def queries(self, embeddings: xmr.Embeddings) -> xmr.Embeddings:
+        """Embeddings of the metric and the width that were fitted."""
+        self.require_fit()
+        width = self.state["pivots"].shape[1]
+        if super().queries(embeddings).dim != width:
+            raise xmr.DataError(f"pivots: expected {width} dimensions, got {embeddings.dim}")
+        return embeddings
+
+    def encode(self, embeddings: xmr.Embeddings, ids: NDArray[np.int64]) -> xmr.Codes:
         """The vectors themselves."""
         return xmr.Codes.of_vectors(ids, self.queries(embeddings).values)
 
-    def queries(self, embeddings):
-        """Checked against the metric, and against the width that was fitted."""
-        self.require_fit_if_used()
-        return super().queries(embeddings)
+    def distances(self, queries: xmr.Embeddings, codes: xmr.Codes) -> NDArray[np.float32]:
+        """(q, n) Euclidean."""
+        return l2(queries.values, codes.vectors)
 
-    def build(self, codes):
-        """The table of distances to the pivots."""
+    def build(self, codes: xmr.Codes) -> PivotIndex:
+        """The index."""
+        self.require_fit()
         return PivotIndex(self, codes)
+
+    def sql(self) -> xmr.SqlDistance:
+        """DuckDB knows this distance."""
+        return xmr.SqlDistance("float", "l2")
+
+
+class PivotIndex(xmr.Index):
+    """`table` (n, p): the distance of each vector to each pivot."""
+
+    def __init__(self, indexer: Pivots, codes: xmr.Codes) -> None:
+        self.indexer, self.codes = indexer, codes
+        self.table = l2(codes.vectors, indexer.state["pivots"])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def search(
+        self,
+        queries: xmr.Embeddings,
+        k: int | None = 10,
+        within: float | None = None,
+        among: NDArray[np.int64] | None = None,
+    ) -> xmr.Hits:
+        """Exact hits: vectors that cannot be near any of the queries are never looked at."""
+        check_search(k, within)
+        queries = self.indexer.queries(queries)
+        rows = np.arange(len(self)) if among is None else positions_of(self.codes.ids, among)
+        table, possible = self.table[rows], np.zeros(len(rows), bool)  # (n, p), (n,)
+        for to_pivots in l2(queries.values, self.indexer.state["pivots"]):  # (p,)
+            least = np.abs(to_pivots - table).max(axis=1)  # |d(q, p) - d(p, x)| <= d(q, x) <= d(q, p) + d(p, x)
+            most = (to_pivots + table).min(axis=1)
+            reach = np.partition(most, k - 1)[k - 1] if k and k <= len(most) else np.inf
+            possible |= least <= min(reach, np.inf if within is None else within) + ROUNDING * to_pivots.max()
+        return xmr.nearest(self.indexer, queries, self.codes.take(rows[possible]), k, within)
+
+
+def l2(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, m): the Euclidean distance of each row of `a` to each row of `b`."""
+    return np.array([np.linalg.norm(b - row, axis=1) for row in a], np.float32).reshape(len(a), len(b))
+
+
+@xmr.hookimpl
+def xmr_indexers() -> list[type[xmr.Indexer]]:
+    """What this plugin brings."""
+    return [Pivots]

@@ -1,0 +1,3 @@
+from xmr_core.testing import conformance
+
+TestPivots = conformance("indexer", "pivots")
