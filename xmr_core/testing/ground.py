@@ -17,8 +17,8 @@ from xmr_core.types import Codes, Embeddings, Hits, Metric, unpack_bits
 __all__ = [
     "QUERIES",
     "TWINS",
-    "K",
     "Ground",
+    "K",
     "assert_alike",
     "assert_ascending",
     "assert_equal",
@@ -125,7 +125,7 @@ def by_the_book(queries: Embeddings, points: Embeddings) -> NDArray[np.float64]:
 
 
 def assert_ascending(hits: Hits, what: str) -> None:
-    """Ascending, no id twice, ties to the smaller id, misses last."""
+    """Assert ascending distances, no id twice, ties to the smaller id, misses last."""
     near, far = hits.distances[:, :-1], hits.distances[:, 1:]
     assert (near <= far).all(), f"{what}: distances do not ascend"
     ids, later = hits.ids[:, :-1], hits.ids[:, 1:]
@@ -139,7 +139,7 @@ def assert_ascending(hits: Hits, what: str) -> None:
 
 
 def assert_true(ground: Ground, hits: Hits, what: str) -> None:
-    """Hits whose distances are those of `distances`, ascending."""
+    """Assert hits whose distances are those of `distances`, ascending."""
     assert_ascending(hits, what)
     truth, found = ground.true_distances(hits), hits.ids >= 0
     off = np.abs(hits.distances[found] - truth[found]).max(initial=0)
@@ -157,7 +157,7 @@ def assert_alike(ground: Ground, hits: Hits, want: Hits, what: str) -> None:
 
 
 def assert_equal(hits: Hits, want: Hits, slack: float, what: str) -> None:
-    """One list, but for distances that float32 cannot tell apart; the distances may come from another way to compute."""
+    """Assert one list, but for distances that float32 cannot tell apart."""
     assert hits.ids.shape == want.ids.shape, f"{what}: hits of shape {hits.ids.shape}, wanted {want.ids.shape}"
     close = np.isclose(hits.distances, want.distances, rtol=0, atol=slack)
     assert close.all(), f"{what}: other distances"
