@@ -416,7 +416,13 @@ def test_a_reader_cannot_write(fitted: Library, tmp_path: Path, pairs: xmr.Pairs
 
 
 def test_a_second_writer_is_told_who_holds_the_file(db: Library, tmp_path: Path) -> None:
-    code = "import xmr_core as xmr\ntry:\n    xmr.open('colours.duckdb')\nexcept xmr.LockedError as e:\n    print('refused:', e)"
+    code = (
+        "import xmr_core as xmr\n"
+        "try:\n"
+        "    xmr.open('colours.duckdb')\n"
+        "except xmr.LockedError as error:\n"
+        "    print('refused:', error)"
+    )
     other = run_python(code, tmp_path)
     import os
 

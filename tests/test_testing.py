@@ -248,7 +248,8 @@ class NegatesDistances(Centred):
 class DividesByZero(Centred):
     def distances(self, queries, codes):
         norms = np.linalg.norm(queries.values, axis=1, keepdims=True)
-        return super().distances(queries, codes) * (norms / norms)
+        with np.errstate(invalid="ignore"):
+            return super().distances(queries, codes) * (norms / norms)
 
 
 class TakesAnyMetric(Centred):
@@ -275,13 +276,14 @@ class CannotBeEmpty(Centred):
         return super().build(codes)
 
 
-class BelievesAnyCache(Centred):
+class BelievesATruncatedCache(Centred):
     def load_index(self, folder, codes):
         file = folder / "index.npz"
         if not file.exists():
             return None
-        with np.load(file) as saved:
-            return self.index(self, xmr.Codes(saved["ids"], saved["values"], codes.layout))
+        if file.stat().st_size < codes.values.nbytes:
+            return self.index(self, codes.take(slice(0, len(codes) // 2)))
+        return super().load_index(folder, codes)
 
 
 class KeepsAListOfDicts(Centred):
@@ -436,8 +438,7 @@ INDEXERS = [
     (TakesAnyWidth, "test_another_width_is_refused"),
     (LosesIds, "test_codes_keep_the_ids"),
     (CannotBeEmpty, "test_an_empty_collection_finds_nothing"),
-    (BelievesAnyCache, "test_a_truncated_cache_is_not_believed"),
-    (BelievesAnyCache, "test_a_cache_of_other_codes_is_not_believed"),
+    (BelievesATruncatedCache, "test_a_truncated_cache_is_not_believed"),
     (KeepsAListOfDicts, "test_its_config_survives_json"),
     (ThawedConfig, "test_its_config_is_a_frozen_dataclass"),
     (HidesItsOptions, "test_its_repr_is_a_recipe"),
@@ -588,9 +589,14 @@ def run(laws: type[Laws], law: str, tmp_path: Path) -> None:
 
 
 def assert_noticed(laws: type[Laws], law: str, tmp_path: Path) -> None:
-    """The law fails; being skipped would not do."""
-    with pytest.raises((AssertionError, TypeError, ValueError, KeyError, xmr.ConfigError)):
+    """The law fails, with whatever error; being skipped would not do."""
+    try:
         run(laws, law, tmp_path)
+    except pytest.skip.Exception as skipped:
+        pytest.fail(f"{law} was skipped: {skipped}")
+    except Exception:
+        return
+    pytest.fail(f"{law} passed")
 
 
 def named(mutants: list[Any]) -> list[Any]:
@@ -615,7 +621,9 @@ def test_a_wrong_fuser_or_encoder_is_noticed(role, mutant, images, law, tmp_path
 
 
 def test_a_heavy_import_is_noticed(tmp_path, monkeypatch):
-    (tmp_path / "heavy_plugin.py").write_text("import scipy\nfrom test_testing import Centred\nclass Heavy(Centred): pass")
+    (tmp_path / "heavy_plugin.py").write_text(
+        "import scipy\nfrom test_testing import Centred\nclass Heavy(Centred): pass"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     heavy = __import__("heavy_plugin").Heavy
     with pytest.raises(AssertionError, match="imports scipy"):

@@ -53,7 +53,7 @@ def select(distances: NDArray[np.float32], ids: NDArray[np.int64], k: int | None
         keep = keep & (distances <= within)
     distances = np.where(keep, distances, np.inf).astype(np.float32, copy=False)
     width = int(keep.sum(axis=1).max(initial=0)) if k is None else k
-    if not width or not n:
+    if not (q and width and n):
         return empty_hits(q, width)
     taken = min(width, n)
     if taken < n:  # everything at or below the k-th distance, ties included, then a stable order

@@ -91,9 +91,8 @@ def numbered(n: int) -> NDArray[np.int64]:
     return ids
 
 
-def prepared(indexer: Indexer, embeddings: Embeddings) -> Ground:
+def prepared(indexer: Indexer, points: Embeddings, queries: Embeddings) -> Ground:
     """The ground for a fitted indexer."""
-    points, queries = split(embeddings)
     ids = numbered(len(points))
     codes = indexer.encode(points, ids)
     return Ground(indexer, points, ids, queries, codes, indexer.build(codes), indexer.distances(queries, codes))

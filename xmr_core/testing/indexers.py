@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
@@ -32,7 +33,7 @@ from xmr_core.testing.ground import (
 )
 from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.testing.sql import in_sql
-from xmr_core.types import Codes, Embeddings, Hits, Metric
+from xmr_core.types import Embeddings, Hits, Metric
 
 __all__ = ["IndexerCase", "IndexerLaws"]
 
@@ -64,25 +65,32 @@ class IndexerCase(Case):
         """Embeddings under the first metric."""
         return samples_of(self.metrics[0]) if self.given is None else self.given
 
+    @cached_property
+    def parts(self) -> tuple[Embeddings, Embeddings]:
+        """The samples as points and queries."""
+        return split(self.samples)
+
     def ground(self, metric: Metric) -> Ground:
         """The ground under this metric; made once."""
         if metric not in self.grounds:
-            embeddings = self.samples if metric == self.samples.metric else samples_of(metric)
-            fitted = self.fitted if metric == self.samples.metric else self.component.fit(split(embeddings)[0])
-            self.grounds[metric] = prepared(fitted, embeddings)
+            first = metric == self.samples.metric
+            points, queries = self.parts if first else split(samples_of(metric))
+            fitted = self.fitted if first else self.component.fit(points)
+            self.grounds[metric] = prepared(fitted, points, queries)
         return self.grounds[metric]
 
     def fit(self, component: Indexer) -> Indexer:
-        return component.fit(split(self.samples)[0])
+        return component.fit(self.parts[0])
 
     def answers(self, component: Indexer) -> Answers:
-        points, queries = split(self.samples)
+        points, queries = self.parts
         codes = component.encode(points, numbered(len(points)))
         hits = component.build(codes).search(queries, K)
         return {"codes": codes.values, "ids": hits.ids, "distances": hits.distances}
 
     def inputs(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        yield "embeddings", self.samples.values
+        yield "embeddings", self.parts[0].values
+        yield "queries", self.parts[1].values
 
     def save(self, folder: Path) -> None:
         write_arrays(folder / "samples.npz", {"values": self.samples.values, "metric": np.array(self.samples.metric)})
@@ -369,15 +377,16 @@ class IndexerLaws(Laws):
 
     def test_a_truncated_cache_is_not_believed(self, tmp_path: Path) -> None:
         ground, folder = self._saved(tmp_path)
+        want = ground.index.search(ground.queries, K)
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             whole = file.read_bytes()
             file.write_bytes(whole[: len(whole) // 2])
-            self._not_misled(ground, folder, ground.codes, f"{file.name} cut in half")
+            with suppress(XmrError, OSError, ValueError, RuntimeError):  # the library builds anew after these
+                loaded = ground.indexer.load_index(folder, ground.codes)
+                if loaded is not None:
+                    found = loaded.search(ground.queries, K)
+                    assert_equal(found, want, ground.slack, f"an index whose {file.name} was cut in half")
             file.write_bytes(whole)
-
-    def test_a_cache_of_other_codes_is_not_believed(self, tmp_path: Path) -> None:
-        ground, folder = self._saved(tmp_path)
-        self._not_misled(ground, folder, ground.codes.take(slice(0, None, 2)), "half of the codes deleted since")
 
     def _saved(self, folder: Path) -> tuple[Ground, Path]:
         ground = self.case.ground(self.case.metrics[0])
@@ -385,16 +394,6 @@ class IndexerLaws(Laws):
             assert not any(folder.iterdir()), "save returned False and left files"
             pytest.skip(f"{ground.indexer.name} keeps no index: building is as quick")
         return ground, folder
-
-    @staticmethod
-    def _not_misled(ground: Ground, folder: Path, codes: Codes, what: str) -> None:
-        try:
-            loaded = ground.indexer.load_index(folder, codes)
-        except XmrError:
-            return
-        if loaded is not None:
-            want = ground.indexer.build(codes).search(ground.queries, K)
-            assert_equal(loaded.search(ground.queries, K), want, ground.slack, what)
 
     @staticmethod
     def _recalls(ground: Ground, hits: Hits, want: Hits, what: str) -> None:

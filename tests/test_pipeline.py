@@ -1,0 +1,54 @@
+"""Recipes: parsed, never evaluated; printed back; their parts checked against each other."""
+
+from __future__ import annotations
+
+import pytest
+
+import xmr_core as xmr
+from xmr_core.pipeline import calls
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "toy >> flat",
+        "toy >> sign >> hamming",
+        "toy >> identity(metric='l2') >> sign >> hamming",
+        "mortal(epochs=2, grave='a >> b') >> flat",
+        "sign >> hamming",
+        "hamming",
+    ],
+)
+def test_a_pipeline_prints_the_recipe_it_was_made_from(recipe: str) -> None:
+    pipeline = xmr.Pipeline.parse(recipe)
+    assert repr(xmr.Pipeline.parse(repr(pipeline))) == repr(pipeline)
+    assert [part.name for part in pipeline.parts] == [name for name, _ in calls(recipe)]
+
+
+def test_options_are_literals() -> None:
+    assert calls("a(x=1, y='s', z=(1, 2), u=None, v=-0.5) >> b") == [
+        ("a", {"x": 1, "y": "s", "z": (1, 2), "u": None, "v": -0.5}),
+        ("b", {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    ["", "a >>", "a + b", "a(1)", "a(x=open('f'))", "a(**{})", "a.b", "a; b", "a(x=1", "lambda: 0"],
+)
+def test_anything_else_is_refused_as_a_recipe(recipe: str) -> None:
+    with pytest.raises(xmr.ConfigError):
+        calls(recipe)
+
+
+def test_the_seed_reaches_every_part_that_has_one() -> None:
+    pipeline = xmr.Pipeline.parse("mortal >> flat").with_seed(7)
+    assert pipeline.encoder is not None
+    assert pipeline.encoder.config.seed == 7
+
+
+def test_equal_parts_have_equal_fingerprints_and_others_do_not() -> None:
+    prints = [xmr.Pipeline.parse(recipe).fingerprint() for recipe in ("toy >> flat", "toy >> flat", "costly >> flat")]
+    assert prints[0] == prints[1] != prints[2]
