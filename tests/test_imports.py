@@ -24,7 +24,7 @@ MODULES = {"faiss_cpu": "faiss", "pillow": "PIL", "scikit_learn": "sklearn", "op
 def imports(folder: Path) -> Iterator[tuple[str, str]]:
     """(where, what) of every import in a folder, also those inside functions: `xmr_core.types.Items`."""
     for file in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
             where = f"{file.relative_to(folder.parent)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Import):
                 yield from ((where, alias.name) for alias in node.names)
@@ -62,50 +62,50 @@ def in_new_process(code: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_the_walk_sees_imports_wherever_they_stand(tmp_path):
+def test_the_walk_sees_imports_wherever_they_stand(tmp_path: Path) -> None:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "code.py").write_text("from . import a\ndef f():\n    import torch.nn as nn\n")
     assert list(imports(tmp_path / "plugin")) == [("plugin/code.py:1", "plugin.a"), ("plugin/code.py:3", "torch.nn")]
 
 
-def test_the_core_imports_no_plugin_no_storage_and_nothing_heavy():
+def test_the_core_imports_no_plugin_no_storage_and_nothing_heavy() -> None:
     light = declared() - HEAVY
     suites = {"pytest"}  # xmr_core.testing, which nothing else imports
     assert outside(ROOT / "xmr_core", {"xmr_core", *light, *suites}) == []
 
 
-def test_only_the_contract_suites_import_pytest():
+def test_only_the_contract_suites_import_pytest() -> None:
     users = {where for where, what in imports(ROOT / "xmr_core") if top(what) == "pytest"}
     suites = {where for where, what in imports(ROOT / "xmr_core") if what.startswith("xmr_core.testing")}
     assert {where for where in users | suites if not where.startswith("xmr_core/testing/")} == set()
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_a_plugin_imports_the_core_and_what_is_declared(plugin):
+def test_a_plugin_imports_the_core_and_what_is_declared(plugin: str) -> None:
     assert outside(ROOT / "plugins" / plugin, {"xmr_core", plugin, *(declared() - DATABASES)}) == []
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_a_plugin_uses_public_names_alone(plugin):
+def test_a_plugin_uses_public_names_alone(plugin: str) -> None:
     used = [(where, what) for where, what in imports(ROOT / "plugins" / plugin) if top(what) == "xmr_core"]
     assert [f"{where} imports {what}" for where, what in used if "._" in what] == []
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_storage_imports_the_core_and_what_is_declared(storage):
+def test_a_storage_imports_the_core_and_what_is_declared(storage: str) -> None:
     assert outside(ROOT / "storage" / storage, {"xmr_core", storage, *(declared() - {"torch", "faiss"})}) == []
 
 
-def test_importing_the_core_loads_nothing_heavy_and_no_plugin():
+def test_importing_the_core_loads_nothing_heavy_and_no_plugin() -> None:
     unwanted = HEAVY | {"pytest", *PLUGINS, *STORAGES}
     assert in_new_process(f"import sys, xmr_core; print(*sorted({unwanted} & set(sys.modules)))") == []
 
 
 @pytest.mark.parametrize("package", PLUGINS + STORAGES)
-def test_importing_a_plugin_loads_nothing_heavy(package):
+def test_importing_a_plugin_loads_nothing_heavy(package: str) -> None:
     assert in_new_process(f"import sys, {package}; print(*sorted({HEAVY} & set(sys.modules)))") == []
 
 
-def test_listing_the_plugins_loads_nothing_heavy():
+def test_listing_the_plugins_loads_nothing_heavy() -> None:
     code = f"import sys; from xmr_core.registry import default; default().entries(); print(*{HEAVY} & set(sys.modules))"
     assert in_new_process(code) == []

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.exact import empty_hits
+from xmr_core.exact import empty_hits, positions_of
 from xmr_core.types import Hits, Metric
 
 __all__ = ["Scan", "distances", "hamming_counts", "hits_of_pairs", "pair_distances", "reach", "stacked", "unit"]
@@ -81,7 +81,7 @@ def _all_pairs(queries: Doubles, vectors: Doubles, metric: Metric) -> Doubles:
         squared = 2 - 2 * (queries @ vectors.T)  # |u - v|^2 of unit vectors, and 2 where one is zero
         _mend(squared, squared < CANCELLED, queries, vectors, SAME)
         return squared / 2
-    sizes = _squares(queries)[:, None] + _squares(vectors)
+    sizes: Doubles = _squares(queries)[:, None] + _squares(vectors)
     squared = sizes - 2 * (queries @ vectors.T)
     _mend(squared, squared < CANCELLED * sizes, queries, vectors)
     return np.sqrt(squared)
@@ -179,6 +179,11 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def among(self, ids: Positions) -> Scan:
+        """The same over those of `ids` that are here; a copy of their vectors. For ascending ids only."""
+        places = positions_of(self.ids, ids)
+        return Scan(self.vectors[places], self.ids[places], self.metric)
 
     def search(self, queries: Floats, k: int | None, within: float | None = None) -> Hits:
         """The k nearest of each query (all, where k is None), only those of distance <= `within`."""

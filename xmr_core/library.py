@@ -423,9 +423,10 @@ class Library:
         if kind is not None:
             other = OTHER.get(kind, kind)
             return other if other in space.modalities else kind
-        if len(space.modalities) != 1:
-            raise DataError(f"which kind to find? give modality, one of {', '.join(space.modalities)}")
-        return space.modalities[0]
+        stored = sorted(space.record.counts)
+        if len(stored) != 1:
+            raise DataError(f"which kind to find? give modality, one of {', '.join(stored or space.modalities)}")
+        return stored[0]
 
     def audit(self, k: int = 10, sample: int = 100, space: str | None = None, seed: int = 0) -> Mapping[str, float]:
         """Recall@k of each modality's index against exact search over the same codes, by `sample` stored items."""

@@ -71,7 +71,7 @@ class Registry:
         for point in sorted(self._known(points), key=lambda point: (_distribution(point), point.name)):
             try:
                 self._load(point)
-            except Exception as error:  # a stranger's module may raise anything; it must not take the others down
+            except (Exception, SystemExit) as error:  # a stranger's module may do anything
                 self._report(point, f"{type(error).__name__}: {error}")
 
     def _known(self, points: Iterable[EntryPoint] | None) -> list[EntryPoint]:

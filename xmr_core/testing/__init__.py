@@ -20,10 +20,10 @@ from xmr_core.testing.encoders import EncoderCase, EncoderLaws
 from xmr_core.testing.fusers import FuserCase, FuserLaws
 from xmr_core.testing.indexers import IndexerCase, IndexerLaws
 from xmr_core.testing.laws import Laws
-from xmr_core.testing.samples import clustered, feature_pairs, pairs
+from xmr_core.testing.samples import clustered, feature_pairs, pairs, ready_made
 from xmr_core.types import Embeddings, FeaturePairs, Pairs
 
-__all__ = ["clustered", "conformance", "feature_pairs", "pairs"]
+__all__ = ["clustered", "conformance", "feature_pairs", "pairs", "ready_made"]
 
 SUITES: dict[str, tuple[type[Laws], type[Any], type[Any]]] = {
     "encoder": (EncoderLaws, EncoderCase, Pairs),

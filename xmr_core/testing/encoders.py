@@ -82,12 +82,10 @@ class EncoderLaws(Laws):
     case: ClassVar[EncoderCase]
 
     def test_it_declares_what_it_gives(self) -> None:
-        cls = type(self.case.component)
-        assert cls.forms and set(cls.forms) <= {IMAGE, TEXT}, f"forms: image and text are known, got {dict(cls.forms)}"
-        assert set(cls.forms.values()) <= set(get_args(Form)), (
-            f"forms: expected {get_args(Form)}, got {dict(cls.forms)}"
-        )
-        assert cls.metric in METRICS, f"metric: expected one of {METRICS}, got {cls.metric!r}"
+        forms, metric = dict(self.case.component.forms), self.case.component.metric
+        assert forms and set(forms) <= {IMAGE, TEXT}, f"forms: image and text are known, got {forms}"
+        assert set(forms.values()) <= set(get_args(Form)), f"forms: expected {get_args(Form)}, got {forms}"
+        assert metric in METRICS, f"metric: expected one of {METRICS}, got {metric!r}"
 
     def test_features_have_the_form_it_declares(self) -> None:
         for modality, items in self.case.few.items():

@@ -115,9 +115,9 @@ class IndexerLaws(Laws):
     # codes
 
     def test_it_declares_what_it_takes(self) -> None:
-        cls = type(self.case.component)
-        assert cls.metrics and set(cls.metrics) <= set(METRICS), f"metrics: expected some of {METRICS}"
-        assert 0 < cls.recall_floor <= 1, f"recall_floor={cls.recall_floor}: a share between 0 and 1 is wanted"
+        component = self.case.component
+        assert component.metrics and set(component.metrics) <= set(METRICS), f"metrics: expected some of {METRICS}"
+        assert 0 < component.recall_floor <= 1, f"recall_floor={component.recall_floor}: a share is wanted"
 
     def test_codes_keep_the_ids(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
@@ -182,7 +182,7 @@ class IndexerLaws(Laws):
 
     def test_another_metric_is_refused(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
-        other = next((other for other in METRICS if other not in type(self.case.component).metrics), None)
+        other = next((other for other in METRICS if other not in self.case.component.metrics), None)
         if other is None:
             pytest.skip("it takes every metric")
         strange = samples_of(other, n=len(ground.ids))

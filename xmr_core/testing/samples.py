@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xmr_core.components import Form
 from xmr_core.types import IMAGE, TEXT, Embeddings, FeaturePairs, Features, Items, Metric, Pairs, pack_bits
 
-__all__ = ["clustered", "feature_pairs", "features", "pairs", "picture"]
+__all__ = ["clustered", "feature_pairs", "features", "pairs", "picture", "ready_made"]
 
 SHAPES = ("square", "disc", "cross", "stripes")  # the labels of `pairs`
 COLOURS = {"red": (210, 50, 40), "green": (40, 170, 60), "blue": (50, 70, 200), "yellow": (230, 200, 40)}
@@ -65,6 +65,14 @@ def pairs(n: int = 40, seed: int = 0) -> Pairs:
     )
     links = np.stack([np.arange(n) % count, np.arange(n)], axis=1)
     return Pairs(images, texts, links, label_names=SHAPES, name="shapes")
+
+
+def ready_made(n: int = 40, dim: int = 32) -> Pairs:
+    """n pictures and n sentences, one to one, as vectors that were made elsewhere: (n, dim) float32 each."""
+    sides = [
+        Items(modality, clustered("cosine", n, dim, 8, seed).values) for seed, modality in enumerate((IMAGE, TEXT))
+    ]
+    return Pairs(*sides, np.stack([np.arange(n)] * 2, axis=1), name="ready-made")
 
 
 def features(form: Form, modality: str, n: int = 40, dim: int = 32, seed: int = 0) -> Features:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.distances import distances as all_pairs
 from xmr_core.exact import check_search, positions_of
 
 XMR_API = 1
@@ -18,7 +19,7 @@ ROUNDING = 1e-5  # of a distance: what float32 may get wrong
 class PivotsConfig:
     """Options of `pivots`."""
 
-    pivots: int = 16  # points of reference; more: fewer distances worked out, 4 bytes a vector each
+    pivots: int = 16  # points of reference; more: fewer distances to work out, 4 bytes a vector each
     seed: int = 0  # chooses the first pivot
 
     def __post_init__(self) -> None:
@@ -39,7 +40,8 @@ class Pivots(xmr.Indexer):
         points = super().queries(embeddings).values  # (n, d)
         pivots = points[[np.random.default_rng(self.config.seed).integers(len(points))]]
         while len(pivots) < min(self.config.pivots, len(points)):
-            pivots = np.concatenate([pivots, points[[l2(points, pivots).min(axis=1).argmax()]]])
+            nearest = all_pairs(points, pivots, "l2").min(axis=1)  # (n,)
+            pivots = np.concatenate([pivots, points[[nearest.argmax()]]])
         return self.with_state({"pivots": pivots})  # (p, d)
 
     def queries(self, embeddings: xmr.Embeddings) -> xmr.Embeddings:
@@ -56,7 +58,7 @@ class Pivots(xmr.Indexer):
 
     def distances(self, queries: xmr.Embeddings, codes: xmr.Codes) -> NDArray[np.float32]:
         """(q, n) Euclidean."""
-        return l2(queries.values, codes.vectors)
+        return all_pairs(queries.values, codes.vectors, "l2")
 
     def build(self, codes: xmr.Codes) -> PivotIndex:
         """The index."""
@@ -73,7 +75,7 @@ class PivotIndex(xmr.Index):
 
     def __init__(self, indexer: Pivots, codes: xmr.Codes) -> None:
         self.indexer, self.codes = indexer, codes
-        self.table = l2(codes.vectors, indexer.state["pivots"])
+        self.table = all_pairs(codes.vectors, indexer.state["pivots"], "l2")
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -90,17 +92,12 @@ class PivotIndex(xmr.Index):
         queries = self.indexer.queries(queries)
         rows = np.arange(len(self)) if among is None else positions_of(self.codes.ids, among)
         table, possible = self.table[rows], np.zeros(len(rows), bool)  # (n, p), (n,)
-        for to_pivots in l2(queries.values, self.indexer.state["pivots"]):  # (p,)
+        for to_pivots in all_pairs(queries.values, self.indexer.state["pivots"], "l2"):  # (p,)
             least = np.abs(to_pivots - table).max(axis=1)  # |d(q, p) - d(p, x)| <= d(q, x) <= d(q, p) + d(p, x)
             most = (to_pivots + table).min(axis=1)
             reach = np.partition(most, k - 1)[k - 1] if k and k <= len(most) else np.inf
             possible |= least <= min(reach, np.inf if within is None else within) + ROUNDING * to_pivots.max()
         return xmr.nearest(self.indexer, queries, self.codes.take(rows[possible]), k, within)
-
-
-def l2(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, m): the Euclidean distance of each row of `a` to each row of `b`."""
-    return np.array([np.linalg.norm(b - row, axis=1) for row in a], np.float32).reshape(len(a), len(b))
 
 
 @xmr.hookimpl

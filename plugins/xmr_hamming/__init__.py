@@ -1,0 +1,130 @@
+"""Hamming search over packed bits, exact: the k nearest, all within a radius (hash lookup), or the full ranking.
+
+A Hamming distance is one of bits + 1 whole numbers, so codes are ranked by counting, in time linear in their number,
+and equal distances stay in the order of their ids.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+from xmr_core.distances import hamming_counts, hits_of_pairs, stacked
+from xmr_core.exact import check_search, empty_hits, positions_of
+
+BLOCK = 1 << 22  # distances, or faiss counters, that are held at once
+SORTS_FROM = 100  # where k is no smaller than this part of the collection, sorting all is quicker than faiss
+
+Bits = NDArray[np.uint8]
+
+
+class Hamming(xmr.Indexer):
+    """Stores the bits as they are, and needs no fit."""
+
+    name: ClassVar[str] = "hamming"
+    metrics: ClassVar[frozenset[str]] = frozenset({"hamming"})
+    exact: ClassVar[bool] = True
+    recall_floor: ClassVar[float] = 1.0
+    needs_fit: ClassVar[bool] = False
+
+    def encode(self, embeddings: xmr.Embeddings, ids: NDArray[np.int64]) -> xmr.Codes:
+        """The bits themselves."""
+        bits = self.queries(embeddings)
+        return xmr.Codes(ids, bits.values, xmr.Layout("bits", bits.dim, 1))
+
+    def build(self, codes: xmr.Codes) -> xmr.Index:
+        """An index that keeps no copy of the codes."""
+        return HammingIndex(self, codes)
+
+    def distances(self, queries: xmr.Embeddings, codes: xmr.Codes) -> NDArray[np.float32]:
+        """(q, n) differing bits."""
+        return hamming_counts(_of_width(self.queries(queries), codes), codes.values).astype(np.float32)
+
+    def sql(self) -> xmr.SqlDistance:
+        """Differing bits, counted word by word."""
+        return xmr.SqlDistance("hamming", "hamming")
+
+
+class HammingIndex(xmr.Index):
+    """A scan of all codes: faiss for few hits, a stable counting sort for many, a comparison for a radius."""
+
+    def __init__(self, indexer: Hamming, codes: xmr.Codes) -> None:
+        self.indexer, self.codes = indexer, codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def search(
+        self,
+        queries: xmr.Embeddings,
+        k: int | None = 10,
+        within: float | None = None,
+        among: NDArray[np.int64] | None = None,
+    ) -> xmr.Hits:
+        """See `Index.search`; always exact. Full rankings take 12 bytes a query and code, the hits themselves."""
+        check_search(k, within)
+        bits = _of_width(self.indexer.queries(queries), self.codes)
+        codes = self.codes if among is None else self.codes.take(positions_of(self.codes.ids, among))
+        if k is None:
+            assert within is not None  # as check_search has seen to
+            return _within(bits, codes, within)
+        hits = (_sorted if k * SORTS_FROM >= len(codes) else _counted)(bits, codes, k)
+        if within is not None:
+            far = hits.distances > within
+            hits.ids[far], hits.distances[far] = -1, np.inf
+        return hits
+
+
+def _of_width(queries: xmr.Embeddings, codes: xmr.Codes) -> Bits:
+    if queries.dim != codes.layout.dim:
+        raise xmr.DataError(f"hamming: expected queries of {codes.layout.dim} bits, got {queries.dim}")
+    bits: Bits = queries.values
+    return bits
+
+
+def _counted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
+    """The k nearest by faiss, which counts the codes at each distance and keeps the first k of each: ties to the
+    smaller position. Its counters take k * (bits + 1) * 8 bytes a query, so queries go in blocks."""
+    import faiss
+
+    hits = empty_hits(len(queries), k)
+    step = max(1, BLOCK // (k * (codes.layout.dim + 1)))
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        distances, places = faiss.knn_hamming(queries[rows], codes.values, k, variant="mc")
+        hits.ids[rows], hits.distances[rows] = codes.ids[places], distances
+    return hits
+
+
+def _sorted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
+    """The k nearest by a stable radix sort of all distances; the last columns are left empty where fewer exist."""
+    hits = empty_hits(len(queries), k)
+    step = max(1, BLOCK // max(1, len(codes)))
+    for start in range(0, len(queries), step):
+        counts = hamming_counts(queries[start : start + step], codes.values)  # (step, n)
+        places = np.argsort(counts, axis=1, kind="stable")[:, :k]
+        filled = slice(start, start + step), slice(places.shape[1])
+        hits.ids[filled], hits.distances[filled] = codes.ids[places], np.take_along_axis(counts, places, axis=1)
+    return hits
+
+
+def _within(queries: Bits, codes: xmr.Codes, radius: float) -> xmr.Hits:
+    """All codes that differ in `radius` bits or fewer."""
+    step = max(1, BLOCK // max(1, len(codes)))
+    parts = []
+    for start in range(0, len(queries), step):
+        counts = hamming_counts(queries[start : start + step], codes.values)  # (step, n)
+        rows, places = np.nonzero(counts <= math.floor(radius))
+        found = counts[rows, places].astype(np.float32)
+        parts.append(hits_of_pairs(len(counts), rows, codes.ids[places], found, None, exact=True))
+    return stacked(parts, None)
+
+
+@xmr.hookimpl
+def xmr_indexers() -> list[type[xmr.Indexer]]:
+    """The indexer of bits."""
+    return [Hamming]

@@ -1,0 +1,48 @@
+"""Vectors as they come, under a metric of your choice: the fuser for encoders whose features are embeddings already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import xmr_core as xmr
+from xmr_core.distances import unit
+
+Comparison = Literal["cosine", "ip", "l2"]
+
+
+@dataclass(frozen=True)
+class IdentityConfig:
+    """How the vectors are compared from here on."""
+
+    metric: Comparison = "cosine"
+    normalise: bool = False  # scale every vector to length 1, so that ip and l2 rank as cosine does; zeros stay zero
+
+    def __post_init__(self) -> None:
+        if self.metric not in get_args(Comparison):
+            raise xmr.ConfigError("metric", self.metric, f"must be one of {', '.join(get_args(Comparison))}")
+
+
+class Identity(xmr.Fuser):
+    """The one vector of each item, unchanged or at length 1."""
+
+    name: ClassVar[str] = "identity"
+    Config: ClassVar[type[IdentityConfig]] = IdentityConfig
+    needs_fit: ClassVar[bool] = False
+    config: IdentityConfig
+
+    @property
+    def metric(self) -> xmr.Metric:
+        """That of the config."""
+        return self.config.metric
+
+    def fuse(self, features: xmr.Features) -> xmr.Embeddings:
+        """Embeddings (n, d). Raises DataError where items have several vectors, or NaN."""
+        embeddings = xmr.Embeddings(features.vectors, self.metric)
+        return xmr.Embeddings(unit(embeddings.values), self.metric) if self.config.normalise else embeddings
+
+
+@xmr.hookimpl
+def xmr_fusers() -> list[type[xmr.Fuser]]:
+    """The fuser that leaves things as they are."""
+    return [Identity]

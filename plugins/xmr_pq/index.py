@@ -1,0 +1,173 @@
+"""An index over PQ codes: faiss scans them packed, and its finds are ranked by distances summed in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import Codes, Embeddings, Hits, Index, nearest, select
+from xmr_core.distances import reach, stacked
+from xmr_core.exact import check_search, positions_of
+from xmr_pq.training import require_faiss
+
+if TYPE_CHECKING:
+    from xmr_pq.pq import PQ
+
+__all__ = ["PQIndex"]
+
+QUERIES = 256  # that are searched for at once
+SPARE = 16  # candidates beyond k, so that rounding and ties at the end are seen
+REFINED = 4  # candidates a hit where tables are rounded to bytes
+
+ROWS = 1 << 16  # codes that are put into lists at once
+
+Floats = NDArray[np.float32]
+Symbols = NDArray[np.uint8]
+Doubles = NDArray[np.float64]
+
+
+class PQIndex(Index):
+    """See `Index`. Exact over its codes but for inverted lists and fast scan, and exact there too with a filter, or
+    where they find fewer than k."""
+
+    def __init__(self, indexer: PQ, codes: Codes) -> None:
+        self.indexer, self.codes = indexer, codes
+        self.complete = not (indexer.config.lists or indexer.config.fast)
+        norms = np.square(indexer.codebooks, dtype=np.float64).sum(axis=2)  # (m, ksub)
+        self.longest = float(np.sqrt(norms.max(axis=1).sum()))  # no code stands for a longer vector
+        self.columns = np.ascontiguousarray(codes.values.T)  # (m, n)
+        self.scanner = _scanner(indexer, codes) if len(codes) else None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def search(
+        self,
+        queries: Embeddings,
+        k: int | None = 10,
+        within: float | None = None,
+        among: NDArray[np.int64] | None = None,
+    ) -> Hits:
+        """See `Index.search`."""
+        check_search(k, within)
+        queries = self.indexer.queries(queries)
+        codes = self.codes if among is None else self.codes.take(positions_of(self.codes.ids, among))
+        if k is None or among is not None or k >= len(codes):
+            return nearest(self.indexer, queries, codes, k, within)
+        blocks = [queries.take(slice(start, start + QUERIES)) for start in range(0, len(queries), QUERIES)]
+        return stacked([self._search(block, k, within) for block in blocks], k)
+
+    def _search(self, queries: Embeddings, k: int, within: float | None) -> Hits:
+        """The k nearest of a few queries, k below the number of codes."""
+        tables = self.indexer.tables(queries.values)
+        width = min(len(self), max(k + SPARE, 0 if self.complete else REFINED * k))
+        shown, places = self._shown(queries.values, width)  # (q, width) each
+        ids = np.where(places < 0, -1, self.codes.ids[places])
+        hits = select(self._distances(tables, places), ids, k)
+        hits = Hits(hits.ids, hits.distances, exact=self.complete)
+        last = hits.distances[:, -1]  # inf where fewer than k were found
+        if self.complete:
+            unsure = (
+                shown[:, -1] <= self._reach(queries.values, last) if width < len(self) else np.zeros(len(last), bool)
+            )
+        else:
+            unsure = last > (np.finfo(np.float32).max if within is None else within)  # a hit may have been missed
+        if unsure.any():
+            whole = nearest(self.indexer, queries.take(unsure), self.codes, k)
+            hits.ids[unsure], hits.distances[unsure] = whole.ids, whole.distances
+        return hits if within is None else _cut(hits, within)
+
+    def _shown(self, vectors: Floats, width: int) -> tuple[Floats, NDArray[np.int64]]:
+        """What faiss finds: (q, width) squared distances or negated inner products, ascending, and places; -1 for none."""
+        turned = self.indexer.turned(vectors).astype(np.float32)
+        shown, places = self.scanner.search(turned, width)
+        return (shown if self.indexer.metric == "l2" else -shown), places
+
+    def _distances(self, tables: Doubles, places: NDArray[np.int64]) -> Floats:
+        """(q, width): the distances of codes at places, summed as `PQ.distances` does."""
+        sums = np.zeros(places.shape)
+        for table, symbols in zip(tables, self.columns, strict=True):
+            sums += np.take_along_axis(table, symbols[places].astype(np.intp), axis=1)
+        return self.indexer.added(sums)
+
+    def _reach(self, vectors: Floats, bounds: Floats) -> Doubles:
+        """(q,): the largest value that faiss may show for a code within `bounds` of its query."""
+        lengths = np.linalg.norm(self.indexer.turned(vectors), axis=1)
+        m, _, dsub = self.indexer.codebooks.shape  # sums of dsub products for an entry, of m entries for a code
+        if self.indexer.metric == "l2":
+            return reach(bounds, lengths, self.longest, m + dsub, "l2")
+        products = bounds - 1 if self.indexer.metric == "cosine" else bounds
+        return reach(products, lengths, self.longest, m + dsub, "ip")
+
+
+def _cut(hits: Hits, within: float) -> Hits:
+    """The hits of distance <= `within`."""
+    kept = hits.distances <= within
+    return Hits(np.where(kept, hits.ids, -1), np.where(kept, hits.distances, np.float32(np.inf)), hits.exact)
+
+
+def _scanner(indexer: PQ, codes: Codes) -> Any:
+    """faiss's index over the codes, packed; nothing is learned."""
+    faiss = require_faiss()
+    if "lists" in indexer.state:
+        return _inverted(indexer, codes)
+    flat = faiss.IndexPQ(indexer.dim, indexer.config.parts, indexer.config.bits, _faiss_metric(indexer))
+    _fill(flat, indexer)
+    faiss.copy_array_to_vector(_packed(indexer, codes).ravel(), flat.codes)
+    flat.ntotal = len(codes)
+    return faiss.IndexPQFastScan(flat) if indexer.config.fast else flat
+
+
+def _inverted(indexer: PQ, codes: Codes) -> Any:
+    """faiss's index with inverted lists; a code is in the list nearest to the vector that it stands for."""
+    faiss = require_faiss()
+    config, centroids = indexer.config, indexer.state["lists"]
+    by_l2 = faiss.IndexFlatL2(indexer.dim)
+    by_l2.add(centroids)
+    by_ip = faiss.IndexFlatIP(indexer.dim)
+    by_ip.add(centroids)
+    probed = by_ip if indexer.metric == "ip" else by_l2
+    inverted = faiss.IndexIVFPQ(probed, indexer.dim, len(centroids), config.parts, config.bits, _faiss_metric(indexer))
+    inverted.by_residual = False
+    _fill(inverted, indexer)
+    packed = _packed(indexer, codes)
+    for number, places in enumerate(_members(by_l2, indexer, codes)):
+        entries = np.ascontiguousarray(packed[places])
+        inverted.invlists.add_entries(number, len(places), faiss.swig_ptr(places), faiss.swig_ptr(entries))
+    inverted.ntotal = len(codes)
+    scanner = faiss.IndexIVFPQFastScan(inverted) if config.fast else inverted
+    scanner.nprobe = min(config.probes, len(centroids))
+    scanner.held = (probed, inverted)  # faiss keeps pointers to them
+    return scanner
+
+
+def _members(lists: Any, indexer: PQ, codes: Codes) -> list[NDArray[np.int64]]:
+    """The places of each list's codes, ascending."""
+    assigned = np.empty(len(codes), np.int64)
+    for start in range(0, len(codes), ROWS):
+        block = slice(start, start + ROWS)
+        assigned[block] = lists.search(indexer.stood_for(codes.values[block]), 1)[1][:, 0]
+    counts = np.bincount(assigned, minlength=lists.ntotal)
+    return np.split(np.argsort(assigned, kind="stable"), np.cumsum(counts)[:-1])
+
+
+def _fill(index: Any, indexer: PQ) -> None:
+    """Give an untrained index the codebooks."""
+    m, ksub, dsub = indexer.codebooks.shape
+    books = np.zeros((m, 2**indexer.config.bits, dsub), np.float32)  # no code names a centroid that was not learned
+    books[:, :ksub] = indexer.codebooks
+    require_faiss().copy_array_to_vector(books.ravel(), index.pq.centroids)
+    index.is_trained = True
+
+
+def _packed(indexer: PQ, codes: Codes) -> Symbols:
+    """(n, bytes): symbols of `bits` bits side by side, as faiss reads them."""
+    packed: Symbols = require_faiss().pack_bitstrings(codes.values.astype(np.int32), indexer.config.bits)
+    return packed
+
+
+def _faiss_metric(indexer: PQ) -> int:
+    faiss = require_faiss()
+    return int(faiss.METRIC_L2 if indexer.metric == "l2" else faiss.METRIC_INNER_PRODUCT)

@@ -1,0 +1,213 @@
+"""Product quantization: a vector as a few small integers. Source: Jegou, Douze & Schmid, TPAMI 2011.
+
+A vector is cut into m parts, and each part is replaced by the number of the nearest of `ksub` centroids. A query is not
+quantized: a table of its distance to each centroid, m x ksub numbers, gives its distance to any code by m look-ups and
+a sum ("asymmetric distance computation", section 3).
+
+Letters: n rows, q queries, d dimensions, m parts (symbols of a code), ksub centroids a part, dsub = d / m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import Codes, ConfigError, DataError, Embeddings, Index, Indexer, Layout, SpaceMismatchError, SqlDistance
+from xmr_core.distances import unit
+
+__all__ = ["PQ", "PQConfig"]
+
+ROWS = 4096  # vectors that are encoded at once
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Symbols = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PQConfig:
+    """How many bytes a vector becomes, and how its codes are scanned."""
+
+    bytes: int = 8  # of a code; twice as many: twice the memory and time of a scan, higher recall
+    bits: int = 8  # of a symbol, 2**bits centroids a part; 4 is what `fast` wants, and errs more for the same bytes
+    rotation: str = "none"  # "opq" turns the space so that the parts quantize best: a minute of fit, higher recall
+    lists: int = (
+        0  # inverted lists; 0 scans every code. sqrt(n) to 16 sqrt(n): faster from 100,000 codes on, misses some
+    )
+    probes: int = 16  # lists that a query scans; more: slower, higher recall
+    fast: bool = False  # 4-bit fast scan: several times faster, by rounded tables, its finds ranked anew; misses a few
+    seed: int = 0  # of the k-means
+
+    def __post_init__(self) -> None:
+        if self.bytes < 1:
+            raise ConfigError("bytes", self.bytes, "must be 1 or more")
+        if not 1 <= self.bits <= 8:
+            raise ConfigError("bits", self.bits, "must be between 1 and 8")
+        if self.bytes * 8 % self.bits:
+            raise ConfigError("bits", self.bits, f"{self.bytes} bytes must hold a whole number of symbols")
+        if self.rotation not in ("none", "opq"):
+            raise ConfigError("rotation", self.rotation, 'must be "none" or "opq"')
+        if self.lists < 0:
+            raise ConfigError("lists", self.lists, "must be 0 (none) or more")
+        if self.probes < 1:
+            raise ConfigError("probes", self.probes, "must be 1 or more")
+        if self.fast and self.bits != 4:
+            raise ConfigError("fast", self.fast, "fast scan reads symbols of 4 bits; say bits=4")
+
+    @property
+    def parts(self) -> int:
+        """m, the symbols of a code."""
+        return self.bytes * 8 // self.bits
+
+
+class PQ(Indexer):
+    """Codes of `bytes` bytes that stand for vectors, compared by asymmetric distance computation.
+
+    The distance of a query to a code is that to the vector it stands for: Euclidean for l2, the negated inner product
+    for ip; under cosine both are taken of the vectors scaled to length 1, and it is 1 - their inner product.
+
+    State: `codebooks` (m, ksub, dsub) float32; `rotation` (d, d) float32 for OPQ, applied as `vector @ rotation`;
+    `lists` (lists, d) float32, centroids after rotation, with inverted lists; `metric`. A code's list is that of the
+    vector it stands for, so an index follows from codes and state, and `distances` is the same with lists or without.
+    """
+
+    name = "pq"
+    Config = PQConfig
+    config: PQConfig
+
+    def fit(self, embeddings: Embeddings) -> Self:
+        """Learn rotation, codebooks and lists. Fewer vectors than centroids become the centroids.
+
+        Raises ConfigError where the parts do not divide the dimensions, DataError without a vector to learn from.
+        """
+        from xmr_pq.training import learn  # imports faiss
+
+        super().queries(embeddings)
+        if not len(embeddings):
+            raise DataError("pq: no vectors to learn from")
+        self._require_divides(embeddings.dim)
+        learned = learn(_compared(embeddings.values, embeddings.metric).astype(np.float32), self.config)
+        return self.with_state({**learned, "metric": np.array(embeddings.metric)})
+
+    def _require_divides(self, d: int) -> None:
+        if d % self.config.parts:
+            sizes = [size for size in range(1, d + 1) if size * 8 % self.config.bits == 0]
+            fit = [size for size in sizes if d % (size * 8 // self.config.bits) == 0]
+            nearest = sorted(sorted(fit, key=lambda size: abs(size - self.config.bytes))[:3])
+            advice = f"bytes may be {', '.join(map(str, nearest))}" if nearest else "choose other bits"
+            raise ConfigError(
+                "bytes", self.config.bytes, f"{self.config.parts} parts do not divide {d} dimensions; {advice}"
+            )
+
+    @property
+    def codebooks(self) -> Floats:
+        """(m, ksub, dsub), the centroids of each part."""
+        self.require_fit()
+        return self.state["codebooks"]
+
+    @property
+    def dim(self) -> int:
+        """d, the width of the vectors."""
+        m, _, dsub = self.codebooks.shape
+        return m * dsub
+
+    @property
+    def metric(self) -> str:
+        """The metric that it was fitted under."""
+        self.require_fit()
+        return str(self.state["metric"])
+
+    def queries(self, embeddings: Embeddings) -> Embeddings:
+        """See `Indexer.queries`: of the width and the metric that it was fitted on."""
+        super().queries(embeddings)
+        if embeddings.metric != self.metric:
+            raise SpaceMismatchError(f"pq was fitted under {self.metric}, the vectors have {embeddings.metric}")
+        if embeddings.dim != self.dim:
+            raise DataError(f"pq: expected vectors of {self.dim} dimensions, got {embeddings.dim}")
+        return embeddings
+
+    def turned(self, vectors: Floats) -> Doubles:
+        """(n, d): vectors as they are cut into parts, scaled to length 1 for cosine and rotated for OPQ."""
+        compared = _compared(vectors, self.metric)
+        return compared @ self.state["rotation"].astype(np.float64) if "rotation" in self.state else compared
+
+    def encode(self, embeddings: Embeddings, ids: NDArray[np.int64]) -> Codes:
+        """See `Indexer.encode`; one byte a symbol.
+
+        Not by faiss: what its matrix products round to depends on how many rows come together.
+        """
+        vectors = self.queries(embeddings).values
+        codes = np.empty((len(vectors), self.config.parts), np.uint8)
+        for start in range(0, len(vectors), ROWS):
+            block = slice(start, start + ROWS)
+            codes[block] = nearest_centroids(self.turned(vectors[block]), self.codebooks)
+        return Codes(ids, codes, Layout("pq", self.config.parts, self.config.bits))
+
+    def stood_for(self, symbols: Symbols) -> Floats:
+        """(n, d): the vectors that symbols (n, m) stand for, as `turned` gives them."""
+        m = self.config.parts
+        chosen: Floats = self.codebooks[np.arange(m), symbols]  # (n, m, dsub)
+        return chosen.reshape(len(symbols), self.dim)
+
+    def decode(self, codes: Codes) -> Floats:
+        """(n, d): the vectors that codes stand for; of about length 1 for cosine."""
+        vectors = self.stood_for(codes.values)
+        return vectors @ self.state["rotation"].T if "rotation" in self.state else vectors
+
+    def tables(self, vectors: Floats) -> Doubles:
+        """(m, q, ksub): what each centroid of each part adds to a query's distance, see `added`."""
+        from scipy.spatial.distance import cdist
+
+        parts = np.split(self.turned(vectors), self.config.parts, axis=1)  # m of (q, dsub)
+        if self.metric == "l2":
+            return np.stack(
+                [cdist(part, book, "sqeuclidean") for part, book in zip(parts, self.codebooks, strict=True)]
+            )
+        return np.stack([-part @ book.T for part, book in zip(parts, self.codebooks.astype(np.float64), strict=True)])
+
+    def added(self, entries: Doubles) -> Floats:
+        """The distance that the sum of a code's table entries stands for, float32."""
+        if self.metric == "l2":
+            entries = np.sqrt(entries)
+        return (entries + 1 if self.metric == "cosine" else entries).astype(np.float32)
+
+    def distances(self, queries: Embeddings, codes: Codes) -> Floats:
+        """See `Indexer.distances`: (q, n), summed in float64."""
+        tables = self.tables(self.queries(queries).values)
+        sums = np.zeros((len(queries), len(codes)))
+        for table, symbols in zip(tables, codes.values.T, strict=True):
+            sums += table[:, symbols]
+        return self.added(sums)
+
+    def build(self, codes: Codes) -> Index:
+        """See `Indexer.build`; packed codes in faiss, which take `bytes` bytes each."""
+        from xmr_pq.index import PQIndex  # imports faiss
+
+        self.require_fit()
+        return PQIndex(self, codes)
+
+    def sql(self) -> SqlDistance:
+        """Codebooks, and the rotation where there is one: a query is multiplied by it (`vector @ rotation`) first."""
+        metric: Any = self.metric
+        return SqlDistance(
+            "pq", metric, {key: self.state[key] for key in ("codebooks", "rotation") if key in self.state}
+        )
+
+
+def nearest_centroids(vectors: Doubles, codebooks: Floats) -> Symbols:
+    """(n, m): for each part of each vector (n, d), the number of its nearest centroid, the smaller of equals."""
+    symbols = np.empty((len(vectors), len(codebooks)), np.uint8)
+    parts = np.split(vectors, len(codebooks), axis=1)
+    for j, (part, book) in enumerate(zip(parts, codebooks.astype(np.float64), strict=True)):
+        closeness = part @ book.T - np.einsum("kd,kd->k", book, book) / 2  # (n, ksub); |c|^2 - 2<x, c>, halved, negated
+        symbols[:, j] = closeness.astype(np.float32).argmax(axis=1)  # float32 makes equals of equal centroids
+    return symbols
+
+
+def _compared(vectors: Floats, metric: str) -> Doubles:
+    """(n, d): the vectors whose parts are quantized, before rotation."""
+    compared: Doubles = vectors.astype(np.float64)
+    return unit(compared) if metric == "cosine" else compared

@@ -1,0 +1,136 @@
+"""What `pq` learns: codebooks by k-means, the rotation of OPQ, the centroids of inverted lists. faiss runs the k-means.
+
+Source of OPQ: Ge, He, Ke & Sun, CVPR 2013, section 3.1 (alternating) and 3.2 (the start by eigenvalue allocation).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import PluginError, runs
+
+if TYPE_CHECKING:
+    from xmr_pq.pq import PQConfig
+
+__all__ = ["eigenvalue_allocation", "learn", "learned_rotation", "require_faiss"]
+
+SAMPLE = 256  # vectors a centroid to learn from, at most
+TURNING = 64  # of them, to learn the rotation from
+ROUNDS = 20  # of OPQ
+STEPS = 2  # of k-means in a round
+
+Floats = NDArray[np.float32]
+
+
+def require_faiss() -> Any:
+    """The module faiss. Raises PluginError where it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise PluginError("pq needs faiss: pip install faiss-cpu") from error
+    return faiss
+
+
+def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
+    """The state of a fit on vectors (n, d): `codebooks`, and as the config wants, `rotation` and `lists`."""
+    rng = np.random.default_rng(config.seed)
+    ksub = 2**config.bits
+    sample = _sampled(vectors, SAMPLE * max(ksub, config.lists), rng)
+    state: dict[str, NDArray[Any]] = {}
+    if config.rotation == "opq" and len(sample) >= ksub:  # fewer are quantized without error, however they are turned
+        state["rotation"] = learned_rotation(_sampled(sample, TURNING * ksub, rng), config)
+        sample = sample @ state["rotation"]
+    state["codebooks"] = _codebooks(sample, config)
+    if config.lists:
+        state["lists"] = _centroids(sample, min(config.lists, len(sample)), config.seed)
+    return state
+
+
+def _sampled(vectors: Floats, most: int, rng: np.random.Generator) -> Floats:
+    if len(vectors) <= most:
+        return vectors
+    sample: Floats = vectors[np.sort(rng.choice(len(vectors), most, replace=False))]
+    return sample
+
+
+def _codebooks(vectors: Floats, config: PQConfig) -> Floats:
+    """(m, ksub, dsub): the centroids of each part; the vectors themselves where they are fewer."""
+    n, d = vectors.shape
+    m = config.parts
+    if n < 2**config.bits:
+        return np.ascontiguousarray(vectors.reshape(n, m, d // m).swapaxes(0, 1))
+    return _centroids_of(_trained(_quantizer(d, config), vectors))
+
+
+def _quantizer(d: int, config: PQConfig) -> Any:
+    quantizer = require_faiss().ProductQuantizer(d, config.parts, config.bits)
+    quantizer.cp.seed = config.seed
+    quantizer.cp.min_points_per_centroid = 1  # few vectors are no reason to write to stderr
+    return quantizer
+
+
+def _trained(quantizer: Any, vectors: Floats) -> Any:
+    quantizer.train(np.ascontiguousarray(vectors))
+    return quantizer
+
+
+def _centroids_of(quantizer: Any) -> Floats:
+    flat: Floats = require_faiss().vector_to_array(quantizer.centroids)
+    return flat.reshape(quantizer.M, quantizer.ksub, quantizer.dsub)
+
+
+def _centroids(vectors: Floats, count: int, seed: int) -> Floats:
+    """(count, d): the centroids of inverted lists."""
+    kmeans = require_faiss().Kmeans(vectors.shape[1], count, seed=seed, min_points_per_centroid=1)
+    kmeans.train(np.ascontiguousarray(vectors))
+    return np.asarray(kmeans.centroids, np.float32).reshape(count, -1)
+
+
+def learned_rotation(vectors: Floats, config: PQConfig) -> Floats:
+    """(d, d): an orthogonal R for which the parts of `vectors @ R` quantize best.
+
+    In turn, codebooks for the rotation (k-means going on from the last) and the rotation for the codebooks (orthogonal
+    Procrustes). It begins as the paper's section 3.2 says or with no rotation, whichever errs less: descriptors such as
+    SIFT come with good parts.
+    """
+    starts = [np.eye(vectors.shape[1], dtype=np.float32), eigenvalue_allocation(vectors, config.parts)]
+    rotation = min(starts, key=lambda start: _error(_quantizer(vectors.shape[1], config), vectors @ start))
+    quantizer = _quantizer(vectors.shape[1], config)
+    quantizer.cp.niter = STEPS
+    run = runs.current()
+    for step in run.track(range(ROUNDS), "pq: rotation"):
+        turned = vectors @ rotation  # (n, d)
+        _trained(quantizer, turned)
+        quantizer.train_type = quantizer.Train_hot_start
+        coded = quantizer.decode(quantizer.compute_codes(turned))
+        run.log("pq", step, error=_mean_error(turned, coded))
+        U, _, Vt = np.linalg.svd(vectors.T.astype(np.float64) @ coded)
+        rotation = (U @ Vt).astype(np.float32)
+    return rotation
+
+
+def eigenvalue_allocation(vectors: Floats, m: int) -> Floats:
+    """(d, d): principal axes, dealt to m parts of equal size so that the products of their variances are alike."""
+    variances, axes = np.linalg.eigh(np.cov(vectors.T.astype(np.float64)))
+    variances = np.maximum(variances, 1e-9 * variances.max() + 1e-30)
+    parts: list[list[int]] = [[] for _ in range(m)]
+    products = np.zeros(m)  # as logarithms, above the smallest variance so that each axis adds to its part
+    room = len(variances) // m
+    for axis in np.argsort(-variances, kind="stable"):
+        j = min((j for j in range(m) if len(parts[j]) < room), key=lambda j: (products[j], j))
+        parts[j].append(int(axis))
+        products[j] += np.log(variances[axis] / variances.min())
+    return axes[:, np.concatenate(parts)].astype(np.float32)
+
+
+def _error(quantizer: Any, vectors: Floats) -> float:
+    _trained(quantizer, vectors)
+    return _mean_error(vectors, quantizer.decode(quantizer.compute_codes(vectors)))
+
+
+def _mean_error(vectors: Floats, coded: Floats) -> float:
+    """The mean squared distance of vectors to what their codes stand for."""
+    return float(np.square(vectors - coded, dtype=np.float64).sum(axis=1).mean())

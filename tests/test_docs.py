@@ -1,0 +1,158 @@
+"""The documentation is run: every block of a page, in order, in one namespace and one empty folder. And it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from xmr_core import errors, hookspecs
+from xmr_core.registry import Entry, Registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()]
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
+NOTE = re.compile(r"<!--\s*(?P<word>skip|run)(?::\s*(?P<reason>[^>]*?))?\s*-->\s*\Z")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, and the note in the HTML comment before it: `skip: reason`, or `run`."""
+
+    language: str
+    code: str
+    line: int
+    note: str
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> Iterator[Block]:
+    for found in FENCE.finditer(page):
+        note = NOTE.search(page[: found.start()])
+        line = page[: found.start("code")].count("\n")
+        code = re.sub(rf"^{found['indent']}", "", found["code"], flags=re.MULTILINE)
+        yield Block(found["language"], code, line, note["word"] if note else "")
+
+
+def run(block: Block, namespace: dict[str, object], page: Path) -> None:
+    """Run a block: Python in the namespace, SQL on its variable `con`, and a console where the page asks for it."""
+    if block.note == "skip":
+        return
+    if block.language == "python":
+        exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
+    elif block.language == "sql":
+        assert "con" in namespace, f"{page.name}:{block.line}: SQL is run on a variable `con`, which no block has made"
+        namespace["con"].execute(block.code).fetchall()  # type: ignore[attr-defined]
+    elif block.language == "console" and block.note == "run":
+        for line in block.code.splitlines():
+            if line.startswith("$ "):
+                shell(line[2:])
+
+
+def shell(command: str) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    roots = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": roots}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # dataclasses look their module up
+    for block in blocks(read(page)):
+        run(block, vars(module), page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    targets = {found["target"] for found in LINK.finditer(read(page))}
+    files = {target for target in targets if not re.match(r"\w+:", target)}
+    assert {target for target in files if not (page.parent / target).exists()} == set()
+
+
+def test_a_skipped_block_says_why() -> None:
+    notes = [found for page in PAGES for found in re.finditer(r"<!--\s*skip(:[^>]*)?-->", read(page))]
+    assert [found[0] for found in notes if not (found[1] or "").strip(": ")] == []
+
+
+def test_blocks_are_found_with_their_notes() -> None:
+    page = (
+        "a\n```python\nx = 1\n```\n<!-- skip: slow -->\n```sql\nSELECT 1\n```\n<!-- run -->\n\n```console\n$ ls\n```\n"
+    )
+    assert list(blocks(page)) == [
+        Block("python", "x = 1\n", 2, ""),
+        Block("sql", "SELECT 1\n", 6, "skip"),
+        Block("console", "$ ls\n", 11, "run"),
+    ]
+
+
+def test_a_block_that_fails_names_its_page_and_line(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as failure:
+        run(Block("python", "x = 1\n1 / 0\n", 40, ""), {}, Path("page.md"))
+    assert failure.traceback[-1].lineno + 1 == 42
+
+
+# the documentation is whole
+
+
+def text() -> str:
+    return "\n".join(read(page) for page in PAGES)
+
+
+def test_every_hook_is_documented() -> None:
+    hooks = [name for name in vars(hookspecs) if name.startswith("xmr_")]
+    page = read(ROOT / "docs" / "writing-a-plugin.md")
+    assert [hook for hook in hooks if f"`{hook}" not in page] == []
+
+
+def test_every_error_is_documented() -> None:
+    assert [name for name in errors.__all__ if f"`{name}`" not in text()] == []
+
+
+def test_every_table_is_documented() -> None:
+    from xmr_storage.schema import TABLES
+
+    assert [name for name in TABLES if f"`xmr.{name}`" not in text()] == []
+
+
+def points() -> list[EntryPoint]:
+    """The entry points that pyproject.toml declares, whether this checkout is installed or not."""
+    declared = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["entry-points"]["xmr"]
+    return [EntryPoint(name, module, "xmr") for name, module in declared.items()]
+
+
+def entries() -> list[Entry]:
+    return [entry for entry in Registry(points()).entries() if entry.role != "store"]
+
+
+def test_every_declared_plugin_loads() -> None:
+    assert Registry(points()).problems == []
+
+
+@pytest.mark.parametrize("plugin", sorted({entry.plugin for entry in entries()}))
+def test_every_plugin_has_a_page_that_names_its_components_and_options(plugin: str) -> None:
+    page = ROOT / "docs" / "plugins" / f"{plugin}.md"
+    assert page.exists(), f"plugin {plugin!r} has no page docs/plugins/{plugin}.md"
+    components = [entry.component for entry in entries() if entry.plugin == plugin]
+    options = {field.name for component in components for field in dataclasses.fields(component.Config)}
+    names = {component.name for component in components} | options
+    assert [name for name in sorted(names) if f"`{name}`" not in read(page)] == []

@@ -1,0 +1,203 @@
+"""Plugins from elsewhere: one that is installed, used and removed, and several that are wrong and harm nobody."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+import xmr_core as xmr
+from xmr_core.registry import Registry
+
+SOURCE = Path(__file__).parent / "third_party" / "xmr-nearby"
+
+USE = """
+import sys
+import xmr_core as xmr
+from xmr_core.testing import clustered
+
+vectors = clustered("l2", n=200)
+with xmr.open(sys.argv[1]) as db:
+    db.add_embeddings(vectors.values, "mine", recipe="pivots(pivots=4)", ids=range(200))
+with xmr.open(sys.argv[1]) as db:
+    print(*db.search(vector=vectors.values[17], k=3).ids[0])
+"""
+
+
+SEARCH = """
+import sys
+import xmr_core as xmr
+
+with xmr.open(sys.argv[1]) as db:
+    try:
+        db.search(vector=[0.0] * 32)
+    except xmr.XmrError as error:
+        print(error)
+"""
+
+
+class Environment:
+    """A Python of its own that sees what this one sees, and what pip installs into it."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, with_pip=False)
+        self.python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+        self.folder = folder
+        packages = Path(self("import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+        seen = [str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).is_dir()]
+        (packages / "seen.pth").write_text("\n".join(seen))
+
+    def __call__(self, code: str, *arguments: str) -> str:
+        return self.run("-c", code, *arguments)
+
+    def run(self, *arguments: str) -> str:
+        return _run([str(self.python), *arguments], self.folder)
+
+    def pip(self, *arguments: str) -> None:
+        _run([sys.executable, "-m", "pip", "--python", str(self.python), *arguments], self.folder)
+
+    def indexers(self) -> list[str]:
+        return self("from xmr_core.registry import default; print(*default().names('indexer'))").split()
+
+
+def _run(command: list[str], folder: Path) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))}
+    done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with the plugin, installed by pip from its source, offline."""
+    folder = tmp_path_factory.mktemp("third_party")
+    source = shutil.copytree(SOURCE, folder / "source")
+    environment = Environment(folder / "environment")
+    environment.pip(
+        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(source)
+    )
+    return environment
+
+
+def test_an_installed_plugin_is_found_and_used(installed: Environment, tmp_path: Path) -> None:
+    assert "pivots" in installed.indexers()
+    assert installed(USE, str(tmp_path / "mine.duckdb")).split()[0] == "17"
+
+
+def test_its_one_line_contract_test_passes(installed: Environment) -> None:
+    output = installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(SOURCE / "test_xmr_nearby.py"))
+    assert "indexer pivots: " in output and " checks ran" in output
+
+
+def test_a_removed_plugin_is_gone_and_its_codes_say_so(installed: Environment, tmp_path: Path) -> None:
+    installed(USE, str(tmp_path / "mine.duckdb"))
+    installed.pip("uninstall", "--yes", "xmr-nearby")
+    assert "pivots" not in installed.indexers()
+    assert "no indexer 'pivots' installed" in installed(SEARCH, str(tmp_path / "mine.duckdb"))
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "xmr_nearby.py", "test_xmr_nearby.py"])
+def test_the_page_for_authors_shows_this_plugin_as_it_is(file: str) -> None:
+    page = Path(__file__).parents[1] / "docs" / "writing-a-plugin.md"
+    assert (SOURCE / file).read_text(encoding="utf-8") in page.read_text(encoding="utf-8")
+
+
+# wrong ones: distributions written by hand, read by a registry of their own
+
+GOOD = """
+import xmr_core as xmr
+
+class Halve(xmr.Fuser):
+    name = "halve"
+    needs_fit = False
+    metric = "l2"
+    def fuse(self, features):
+        return xmr.Embeddings(features.vectors / 2, "l2")
+
+@xmr.hookimpl
+def xmr_fusers():
+    return [Halve]
+"""
+
+
+Install = Callable[..., Registry]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Write a distribution of one module; gives the registry of all that were written."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(module: str, source: str, group: str = "xmr") -> Registry:
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{module} = {module}\n")
+        found = distributions(path=[str(tmp_path)])
+        return Registry([point for distribution in found for point in distribution.entry_points])
+
+    yield write
+    for file in tmp_path.glob("*.py"):
+        sys.modules.pop(file.stem, None)
+
+
+def problem(registry: Registry) -> str:
+    """The one problem, and the proof that the good plugin beside it works."""
+    assert registry.find("fuser", "halve").name == "halve"
+    (only,) = registry.problems
+    return str(only)
+
+
+def test_a_good_plugin_has_no_problems(install: Install) -> None:
+    registry = install("plugin_good", GOOD)
+    assert registry.problems == []
+    assert [entry.distribution for entry in registry.entries()] == ["plugin-good"]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("raise SystemExit('bye')", "bye"),
+        (GOOD.replace("xmr_fusers", "xmr_fuser"), "unknown hook 'xmr_fuser'; did you mean 'xmr_fusers'?"),
+        ("XMR_API = 99" + GOOD, "made for plugin API 99, this is API 1"),
+        (GOOD.replace("[Halve]", "[Halve, int]").replace('"halve"', '"third"'), "is no subclass of xmr_core.Fuser"),
+        (GOOD.replace('"halve"', '"to halve"'), "name must be an identifier, got 'to halve'"),
+        (GOOD.replace("def fuse", "def melt").replace('"halve"', '"third"'), "fuser 'third' lacks fuse"),
+    ],
+)
+def test_a_wrong_plugin_is_reported_and_harms_nobody(install: Install, source: str, reason: str) -> None:
+    install("plugin_good", GOOD)
+    reported = problem(install("plugin_wrong", source))
+    assert reason in reported
+    assert "plugin-wrong" in reported
+
+
+def test_a_plugin_of_a_later_api_is_not_even_imported(install: Install) -> None:
+    install("plugin_good", GOOD)
+    reported = problem(install("plugin_later", "raise AssertionError('imported')", group="xmr.v2"))
+    assert "made for plugin API 2" in reported
+
+
+def test_a_name_that_two_plugins_claim_is_nobodys(install: Install) -> None:
+    install("plugin_good", GOOD)
+    registry = install("plugin_twin", GOOD)
+    (only,) = registry.problems
+    assert "plugin-good" in str(only) and "plugin-twin" in str(only)
+    with pytest.raises(xmr.DuplicateComponentError, match=r"plugin-good .* and plugin-twin"):
+        registry.find("fuser", "halve")
+
+
+def test_a_name_that_is_nearly_right_is_suggested(install: Install) -> None:
+    registry = install("plugin_good", GOOD)
+    with pytest.raises(xmr.UnknownComponentError, match="did you mean 'halve'"):
+        registry.find("fuser", "halv")

@@ -1,0 +1,60 @@
+"""Projections that turn vectors into good bits: random hyperplanes, and iterative quantization (ITQ).
+
+Sources: Charikar, STOC 2002 (hyperplanes); Gong and Lazebnik, "Iterative Quantization", CVPR 2011 (ITQ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["hyperplanes", "itq", "principal_axes", "random_rotation"]
+
+Doubles = NDArray[np.float64]
+
+
+def hyperplanes(d: int, planes: int, rng: np.random.Generator) -> Doubles:
+    """(d, planes): normals of random hyperplanes. Two vectors at angle t lie on one side of each with probability
+    1 - t / pi."""
+    return rng.standard_normal((d, planes))
+
+
+def random_rotation(d: int, rng: np.random.Generator) -> Doubles:
+    """(d, d): an orthogonal matrix, every one as likely."""
+    q, r = np.linalg.qr(rng.standard_normal((d, d)))
+    rotation: Doubles = q * np.where(np.diagonal(r) < 0, -1, 1)  # makes the choice of q unique, and so uniform
+    return rotation
+
+
+def principal_axes(centred: Doubles, axes: int) -> Doubles:
+    """(d, axes): the orthonormal directions in which centred vectors (n, d) spread most, the widest first."""
+    _, vectors = np.linalg.eigh(centred.T @ centred)  # ascending
+    widest: Doubles = vectors[:, ::-1][:, :axes]
+    return widest
+
+
+def itq(
+    centred: Doubles,
+    bits: int,
+    iterations: int,
+    rng: np.random.Generator,
+    watch: Callable[[int, float], None] = lambda iteration, loss: None,
+) -> Doubles:
+    """(d, bits), orthonormal columns: principal axes of centred vectors (n, d), turned so that their projections V R
+    lie near the corners B = sgn(V R) of a cube. `bits` is at most d.
+
+    Each iteration sets B, then R to the minimiser of ||B - V R||^2, which never rises; `watch` is told its value a
+    vector. No iterations leave a random rotation.
+    """
+    axes = principal_axes(centred, bits)
+    projected = centred @ axes  # V (n, bits)
+    rotation = random_rotation(bits, rng)  # R
+    for iteration in range(iterations):
+        corners = np.where(projected @ rotation >= 0, 1.0, -1.0)  # B (n, bits)
+        left, _, right = np.linalg.svd(projected.T @ corners)
+        rotation = left @ right
+        watch(iteration, float(np.square(corners - projected @ rotation).sum() / max(1, len(centred))))
+    turned: Doubles = axes @ rotation
+    return turned

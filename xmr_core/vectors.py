@@ -1,0 +1,80 @@
+"""What every indexer over plain vectors shares: it stores them as they are and so ranks by their true distances.
+
+A subclass adds `build` (and what else it learns, in `fit`):
+
+    class Flat(VectorIndexer):
+        name = "flat"
+
+        def build(self, codes):
+            return FlatIndex(self, codes)
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.components import Indexer, SqlDistance
+from xmr_core.distances import Scan, distances
+from xmr_core.errors import DataError, SpaceMismatchError
+from xmr_core.types import Codes, Embeddings, Metric
+
+__all__ = ["VectorIndexer"]
+
+
+class VectorIndexer(Indexer):
+    """An indexer whose codes are the vectors, float32, 4 bytes a dimension. `fit` learns their metric and width."""
+
+    metrics: ClassVar[frozenset[str]] = frozenset({"l2", "ip", "cosine"})
+
+    def fit(self, embeddings: Embeddings) -> Self:
+        """A new indexer that knows the metric and width of its vectors."""
+        return self.with_state(self.learned(embeddings))
+
+    def learned(self, embeddings: Embeddings) -> dict[str, NDArray[Any]]:
+        """What `fit` keeps; a subclass that learns more adds to it. Raises DataError under another metric."""
+        if embeddings.metric not in self.metrics:
+            raise DataError(f"{self.name} takes {' or '.join(sorted(self.metrics))}, not {embeddings.metric}")
+        return {"metric": np.array([embeddings.metric]), "dim": np.array([embeddings.dim])}
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the vectors it was fitted on. Raises NotFittedError."""
+        self.require_fit()
+        return cast(Metric, str(self.state["metric"][0]))
+
+    @property
+    def dim(self) -> int:
+        """Their width. Raises NotFittedError."""
+        self.require_fit()
+        return int(self.state["dim"][0])
+
+    def queries(self, embeddings: Embeddings) -> Embeddings:
+        """Vectors of the metric and width that were fitted. Raises NotFittedError, DataError, SpaceMismatchError."""
+        if embeddings.metric != self.metric:
+            raise SpaceMismatchError(
+                f"{self.name} was fitted on vectors under {self.metric}, the query has {embeddings.metric}"
+            )
+        if embeddings.dim != self.dim:
+            raise DataError(f"{self.name}: expected {self.dim} dimensions, got {embeddings.dim}")
+        return embeddings
+
+    def encode(self, embeddings: Embeddings, ids: NDArray[np.int64]) -> Codes:
+        """The vectors themselves."""
+        return Codes.of_vectors(ids, self.queries(embeddings).values)
+
+    def scan(self, codes: Codes) -> Scan:
+        """Exact search over the vectors of `codes`. Raises DataError where they have another width or layout."""
+        if codes.layout.dim != self.dim:
+            raise DataError(f"{self.name}: expected codes of {self.dim} dimensions, got {codes.layout.dim}")
+        return Scan(codes.vectors, codes.ids, self.metric)
+
+    def distances(self, queries: Embeddings, codes: Codes) -> NDArray[np.float32]:
+        """(q, n) true distances."""
+        return distances(self.queries(queries).values, codes.vectors, self.metric)
+
+    def sql(self) -> SqlDistance:
+        """Distances of arrays of floats."""
+        return SqlDistance("float", self.metric)
