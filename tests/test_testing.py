@@ -161,6 +161,9 @@ class Bits(xmr.Indexer):
     def build(self, codes):
         return xmr.ExactIndex(self, codes)
 
+    def sql(self):
+        return xmr.SqlDistance("hamming", "hamming")
+
 
 TestCentred = conformance("indexer", Centred, config={"names": ("x", "y")})
 TestCentredOnGivenSamples = conformance("indexer", Centred, samples=clustered("l2", n=400, dim=7))
@@ -274,6 +277,11 @@ class CannotBeEmpty(Centred):
         if not len(codes):
             raise ValueError("no codes")
         return super().build(codes)
+
+
+class LeavesTheMeanOutOfSql(Centred):
+    def sql(self):
+        return xmr.SqlDistance("float", "l2")
 
 
 class BelievesATruncatedCache(Centred):
@@ -438,6 +446,7 @@ INDEXERS = [
     (TakesAnyWidth, "test_another_width_is_refused"),
     (LosesIds, "test_codes_keep_the_ids"),
     (CannotBeEmpty, "test_an_empty_collection_finds_nothing"),
+    (LeavesTheMeanOutOfSql, "test_sql_gives_the_same_list"),
     (BelievesATruncatedCache, "test_a_truncated_cache_is_not_believed"),
     (KeepsAListOfDicts, "test_its_config_survives_json"),
     (ThawedConfig, "test_its_config_is_a_frozen_dataclass"),

@@ -180,10 +180,13 @@ class Scan:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def among(self, ids: Positions) -> Scan:
-        """The same over those of `ids` that are here; a copy of their vectors. For ascending ids only."""
-        places = positions_of(self.ids, ids)
+    def at(self, places: Positions) -> Scan:
+        """The same over the vectors at these places alone, which are copied."""
         return Scan(self.vectors[places], self.ids[places], self.metric)
+
+    def among(self, ids: Positions) -> Scan:
+        """The same over those of `ids` that are here. Wants its own ids to be ascending."""
+        return self.at(positions_of(self.ids, ids))
 
     def search(self, queries: Floats, k: int | None, within: float | None = None) -> Hits:
         """The k nearest of each query (all, where k is None), only those of distance <= `within`."""

@@ -34,7 +34,9 @@ def empty_hits(q: int, k: int, exact: bool = True) -> Hits:
 
 def positions_of(ids: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions in `ids` (n,) ascending of those of `among` that are there, ascending."""
-    among = np.unique(np.asarray(among, np.int64))
+    among = np.asarray(among, np.int64)
+    if not (among[1:] > among[:-1]).all():  # sorting is most of the work, so it is done only where it is wanted
+        among = np.unique(among)
     places = np.searchsorted(ids, among)
     places = places[places < len(ids)] if len(ids) else places[:0]
     found: NDArray[np.int64] = places[ids[places] == among[: len(places)]]

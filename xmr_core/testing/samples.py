@@ -6,6 +6,8 @@ book of forty sentences.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,10 +71,9 @@ def pairs(n: int = 40, seed: int = 0) -> Pairs:
 
 def ready_made(n: int = 40, dim: int = 32) -> Pairs:
     """n pictures and n sentences, one to one, as vectors that were made elsewhere: (n, dim) float32 each."""
-    sides = [
-        Items(modality, clustered("cosine", n, dim, 8, seed).values) for seed, modality in enumerate((IMAGE, TEXT))
-    ]
-    return Pairs(*sides, np.stack([np.arange(n)] * 2, axis=1), name="ready-made")
+    vectors: list[Any] = [clustered("cosine", n, dim, 8, seed).values for seed in (0, 1)]
+    links = np.stack([np.arange(n)] * 2, axis=1)
+    return Pairs(Items(IMAGE, vectors[0]), Items(TEXT, vectors[1]), links, name="ready-made")
 
 
 def features(form: Form, modality: str, n: int = 40, dim: int = 32, seed: int = 0) -> Features:

@@ -1,0 +1,183 @@
+"""HNSW: a graph of near neighbours that a query walks from coarse to fine, by hnswlib.
+
+Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable
+Small World graphs", TPAMI 2018.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+from xmr_core import runs
+from xmr_core.distances import Scan, hits_of_pairs, pair_distances
+from xmr_core.exact import check_search, positions_of
+from xmr_core.vectors import VectorIndexer
+
+INSTALL = "hnswlib is not installed; pip install 'xmr[hnsw]' (it is compiled, and wants a C++ compiler)"
+SPARE = 16  # hits asked of the graph beyond k, so that equals at the end go by id and not by luck
+SCANNED = 4  # vectors that a scan compares in the time the graph takes for one of its hits
+ADDED = 10_000  # vectors given to the graph at a time, for the progress bar
+
+
+@dataclass(frozen=True)
+class HnswConfig:
+    """The graph's width, and how hard it is searched."""
+
+    m: int = 16  # links a vector, twice that on the ground level; more: higher recall, 8 m bytes a vector, slower build
+    ef_construction: int = 200  # candidates while building; more: a better graph, a slower build
+    ef: int = 64  # candidates while searching, never fewer than k; more: higher recall, slower, about in proportion
+    seed: int = 0  # of the levels
+    threads: int = 1  # that build; with 1 the graph is the same every time, -1 takes all cores and gives that up
+
+    def __post_init__(self) -> None:
+        for field, least in (("m", 2), ("ef_construction", self.m), ("ef", 1), ("seed", 0)):
+            if getattr(self, field) < least:
+                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
+        if self.threads < 1 and self.threads != -1:
+            raise xmr.ConfigError("threads", self.threads, "must be 1 or more, or -1 for all cores")
+
+
+class Hnsw(VectorIndexer):
+    """Stores float32 vectors; the graph over them takes d * 4 + m * 8 bytes a vector more, in memory."""
+
+    name: ClassVar[str] = "hnsw"
+    Config: ClassVar[type[HnswConfig]] = HnswConfig
+    recall_floor: ClassVar[float] = 0.95
+    config: HnswConfig
+
+    def build(self, codes: xmr.Codes) -> xmr.Index:
+        """The graph: minutes a million vectors. Raises NotFittedError, DataError, PluginError without hnswlib."""
+        scan = self.scan(codes)
+        graph = self._empty_graph()
+        graph.init_index(
+            max(1, len(codes)),
+            M=self.config.m,
+            ef_construction=self.config.ef_construction,
+            random_seed=self.config.seed,
+        )
+        for start in runs.current().track(range(0, len(codes), ADDED), f"hnsw: linking, {ADDED} at a time"):
+            places = np.arange(start, min(start + ADDED, len(codes)))
+            graph.add_items(scan.vectors[places], places, num_threads=self.config.threads)
+        return self._index(graph, scan, codes)
+
+    def load_index(self, folder: Path, codes: xmr.Codes) -> xmr.Index | None:
+        """The graph that was saved for these codes by this component; None where it is missing, another, or damaged."""
+        graph, scan = self._empty_graph(), self.scan(codes)
+        try:
+            if json.loads((folder / "about.json").read_text()) != _about(self, codes, folder / "graph.bin"):
+                return None
+            graph.load_index(str(folder / "graph.bin"), max_elements=max(1, len(codes)))
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return self._index(graph, scan, codes)
+
+    def _empty_graph(self) -> Any:
+        try:
+            import hnswlib
+        except ImportError:
+            raise xmr.PluginError(INSTALL) from None
+        return hnswlib.Index(space=self.metric, dim=self.dim)
+
+    def _index(self, graph: Any, scan: Scan, codes: xmr.Codes) -> xmr.Index:
+        graph.set_ef(self.config.ef)
+        return HnswIndex(self, graph, scan, codes)
+
+
+class HnswIndex(xmr.Index):
+    """The graph for few hits among many vectors, and an exact scan where that is as quick, or wants everything."""
+
+    def __init__(self, indexer: Hnsw, graph: Any, scan: Scan, codes: xmr.Codes) -> None:
+        self.indexer, self.graph, self.scan, self.codes = indexer, graph, scan, codes
+
+    def __len__(self) -> int:
+        return len(self.scan)
+
+    def search(
+        self,
+        queries: xmr.Embeddings,
+        k: int | None = 10,
+        within: float | None = None,
+        among: NDArray[np.int64] | None = None,
+    ) -> xmr.Hits:
+        """See `Index.search`. Exact for a radius without k, for small collections and subsets, and for large k."""
+        check_search(k, within)
+        vectors = self.indexer.queries(queries).values
+        places = None if among is None else positions_of(self.scan.ids, among)
+        fetched = self._fetched(k, places)
+        if k is None or fetched is None:
+            return self._scan(places).search(vectors, k, within)
+        hits = self._walk(vectors, k, fetched, places)
+        if hits is None:
+            return self._scan(places).search(vectors, k, within)
+        if (hits.ids[:, -1] < 0).any():
+            short = np.flatnonzero(hits.ids[:, -1] < 0)
+            exact = self._scan(places).search(vectors[short], k)
+            hits.ids[short], hits.distances[short] = exact.ids, exact.distances
+        if within is not None:
+            far = hits.distances > within
+            hits.ids[far], hits.distances[far] = -1, np.inf
+        return hits
+
+    def _fetched(self, k: int | None, places: NDArray[np.int64] | None) -> int | None:
+        """How many hits to ask of the graph so that about `ef`, or k and some, are allowed; None where a scan of the
+        allowed is as quick."""
+        n, ef = len(self), self.indexer.config.ef
+        allowed = n if places is None else len(places)
+        if k is None or not allowed:
+            return None
+        fetched = k + SPARE if places is None else math.ceil(max(ef, k + SPARE) * n / allowed)
+        return None if allowed <= SCANNED * max(fetched, ef) else fetched
+
+    def _walk(
+        self, queries: NDArray[np.float32], k: int, fetched: int, places: NDArray[np.int64] | None
+    ) -> xmr.Hits | None:
+        """What the graph finds that is allowed, at most k a query, by true distances; None where it fails: hnswlib
+        gives all of `fetched` or nothing, and a graph may have unreachable vectors."""
+        try:
+            labels, _ = self.graph.knn_query(queries, k=fetched)
+        except RuntimeError:
+            return None
+        found = labels.astype(np.int64).ravel()  # (q * fetched,)
+        rows = np.repeat(np.arange(len(queries)), fetched)
+        if places is not None:
+            allowed = np.zeros(len(self), bool)
+            allowed[places] = True
+            rows, found = rows[allowed[found]], found[allowed[found]]
+        distances = pair_distances(queries, self.scan.vectors, rows, found, self.indexer.metric)
+        return hits_of_pairs(len(queries), rows, self.scan.ids[found], distances, k)
+
+    def _scan(self, places: NDArray[np.int64] | None) -> Scan:
+        return self.scan if places is None else self.scan.at(places)
+
+    def save(self, folder: Path) -> bool:
+        """Write the graph, and what it was made from."""
+        self.graph.save_index(str(folder / "graph.bin"))
+        (folder / "about.json").write_text(json.dumps(_about(self.indexer, self.codes, folder / "graph.bin")))
+        return True
+
+
+def _about(indexer: Hnsw, codes: xmr.Codes, graph: Path) -> dict[str, str]:
+    """What a saved graph belongs to, and the digest of its file: hnswlib believes whatever it reads."""
+    rows = hashlib.sha256(codes.ids.data)
+    rows.update(codes.values.data)
+    with graph.open("rb") as file:
+        return {
+            "indexer": indexer.fingerprint(),
+            "codes": rows.hexdigest(),
+            "graph": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+@xmr.hookimpl
+def xmr_indexers() -> list[type[xmr.Indexer]]:
+    """The graph."""
+    return [Hnsw]

@@ -1,0 +1,175 @@
+"""How good a space is: MAP by shared labels, or recall@K by pairs, both ways, beside chance; split and protocol stated.
+
+A figure without its protocol says little: `Evaluation` carries the conditions that chose queries and database, their
+sizes, the seed, the recipe and the fingerprint along with every value, and keeps them in `xmr.runs`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core import measures
+from xmr_core.errors import ConfigError, DataError
+from xmr_core.store import RunRecord, Store
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings
+
+if TYPE_CHECKING:
+    from xmr_core.spaces import Space
+
+__all__ = ["Evaluation", "Figure", "Measure", "evaluate"]
+
+Measure = Literal["map", "recall"]
+PROTOCOLS = {
+    "map": "MAP over the full ranking, relevant = shares a label or more, ties by their expectation, mean over all queries",
+    "recall": "R@K over the whole database, rank = that of the best true item, ties count against it; ranks from 1",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value of one direction, beside what a random ranking gives."""
+
+    measure: str
+    queries: str  # their modality
+    database: str
+    value: float
+    chance: float | None
+    n_queries: int
+    n_database: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a space, and all that is needed to say what they mean."""
+
+    space: str
+    version: int
+    recipe: str
+    fingerprint: str
+    seed: int | None
+    queries: str
+    database: str
+    protocol: str
+    figures: Sequence[Figure] = field(default_factory=tuple)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The figures as dicts, for tables and JSON."""
+        return [asdict(figure) for figure in self.figures]
+
+    def value(self, measure: str, queries: str) -> float:
+        """One figure: `value("MAP", "image")` is picture to text. Raises KeyError."""
+        for figure in self.figures:
+            if (figure.measure, figure.queries) == (measure, queries):
+                return figure.value
+        raise KeyError((measure, queries))
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.recipe} (space {self.space!r} version {self.version}, seed {self.seed}, {self.fingerprint[:12]})",
+            f"queries: {self.queries}; database: {self.database}",
+            self.protocol,
+            f"{'':16} {'direction':16} {'value':>8} {'chance':>8}",
+        ]
+        for row in self.figures:
+            chance = "" if row.chance is None else f"{row.chance:8.4f}"
+            way = f"{row.queries} to {row.database}"
+            lines.append(f"{row.measure:16} {way:16} {row.value:8.4f} {chance:>8}  {row.n_queries} in {row.n_database}")
+        return "\n".join(lines)
+
+
+def evaluate(
+    store: Store, space: Space, queries: str | None, database: str | None, measure: Measure | None
+) -> Evaluation:
+    """See `Library.evaluate`."""
+    queries = queries or _default_queries(store)
+    labelled = bool(store.counts().get("labels"))
+    measure = measure or ("map" if labelled else "recall")
+    if measure not in PROTOCOLS:
+        raise ConfigError("measure", measure, f"must be one of {', '.join(PROTOCOLS)}")
+    if measure == "map" and not labelled:
+        raise DataError("MAP needs labels, and no item has any; measure='recall' needs pairs alone")
+    database = database or (f"({queries}) IS NOT TRUE" if measure == "map" else queries)
+    figures = [
+        figure
+        for asked, found in ((IMAGE, TEXT), (TEXT, IMAGE))
+        if {asked, found} <= set(space.pipeline.modalities)
+        for figure in _direction(store, space, asked, found, queries, database, measure)
+    ]
+    if not figures:
+        raise DataError(f"space {space.name!r} has no two kinds to search between")
+    record = space.record
+    made = Evaluation(
+        record.name,
+        record.version,
+        record.recipe,
+        record.fingerprint,
+        record.seed,
+        queries,
+        database,
+        PROTOCOLS[measure],
+        tuple(figures),
+    )
+    if not store.read_only:
+        _keep(store, made)
+    return made
+
+
+def _default_queries(store: Store) -> str:
+    if "split" in store.metadata_columns():
+        for split in ("query", "test"):
+            if len(store.ids(where=f"split = '{split}'")):
+                return f"split = '{split}'"
+    raise DataError("which items are the queries? give a condition, like queries=\"split = 'test'\"")
+
+
+def _direction(
+    store: Store, space: Space, asked: str, found: str, queries: str, database: str, measure: Measure
+) -> list[Figure]:
+    query_ids, database_ids = store.ids(asked, queries), store.ids(found, database)
+    if not len(query_ids) or not len(database_ids):
+        raise DataError(f"no {asked}s where {queries}" if not len(query_ids) else f"no {found}s where {database}")
+    codes = store.get_codes(space.name, space.record.version, found)
+    codes = codes.take(np.isin(codes.ids, database_ids))
+    embeddings = space.pipeline.embed(store.items(query_ids, asked))
+    compute = _map if measure == "map" else _recall
+    values = compute(store, space, embeddings, codes, query_ids, asked)
+    return [
+        Figure(name, asked, found, value, chance, len(query_ids), len(codes)) for name, (value, chance) in values.items()
+    ]
+
+
+def _distances(space: Space, queries: Embeddings, codes: Codes) -> Any:
+    def block(rows: slice) -> NDArray[np.float32]:
+        return space.pipeline.indexer.distances(queries.take(rows), codes)
+
+    return block
+
+
+def _map(
+    store: Store, space: Space, queries: Embeddings, codes: Codes, query_ids: NDArray[np.int64], asked: str
+) -> Mapping[str, tuple[float, float | None]]:
+    raise NotImplementedError
+
+
+def _recall(
+    store: Store, space: Space, queries: Embeddings, codes: Codes, query_ids: NDArray[np.int64], asked: str
+) -> Mapping[str, tuple[float, float | None]]:
+    raise NotImplementedError
+
+
+def _keep(store: Store, made: Evaluation) -> None:
+    run = uuid.uuid4().hex[:12]
+    notes = {key: value for key, value in asdict(made).items() if key not in ("figures", "space", "version")}
+    for figure in made.figures:
+        what = f"evaluate {figure.queries} to {figure.database}"
+        values = {figure.measure: figure.value}
+        if figure.chance is not None:
+            values[f"{figure.measure} by chance"] = figure.chance
+        store.put_run(RunRecord(run, made.space, made.version, what, 0, values, notes))
