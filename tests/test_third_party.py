@@ -47,7 +47,7 @@ class Environment:
     """A Python of its own that sees what this one sees, and what pip installs into it."""
 
     def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=False)
+        venv.create(folder, with_pip=False, symlinks=os.name != "nt")
         self.python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         self.folder = folder
         packages = Path(self("import sysconfig; print(sysconfig.get_path('purelib'))").strip())
@@ -69,6 +69,7 @@ class Environment:
 
 def _run(command: list[str], folder: Path) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))}
+    clean["PIP_CONFIG_FILE"] = os.devnull  # nobody's settings for pip
     done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -43,6 +43,7 @@ class DuckDBStore(Store):
         self._lock = threading.RLock()
         self._depth = 0
         self._con = _connect(path, read_only)
+        self._cursor: duckdb.DuckDBPyConnection | None = None
 
     @classmethod
     def open(cls, url: str, read_only: bool = False) -> DuckDBStore:
@@ -92,6 +93,9 @@ class DuckDBStore(Store):
 
     def close(self) -> None:
         """See `Store.close`."""
+        if self._cursor is not None:
+            self._cursor.close()
+            self._cursor = None
         self._con.close()
 
     @property
@@ -413,7 +417,7 @@ class DuckDBStore(Store):
         """Put another file in the place of this one's, and go on with it."""
         self._writable()
         with self._lock:
-            self._con.close()
+            self.close()
             try:
                 fresh.replace(self._path)
             finally:
@@ -627,20 +631,28 @@ class DuckDBStore(Store):
                 )
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
-        """See `Store.sql`; a DuckDB relation, or None where the statement gives no rows."""
+        """See `Store.sql`; a DuckDB relation, or None where the statement gives no rows.
+
+        It has a cursor of its own, since the live functions use the store's connection while the statement runs.
+        """
         import duckdb
 
-        with self._lock:
-            try:
-                return self._con.sql(query, params=parameters)
-            except duckdb.Error as error:
-                raise StorageError(f"{self._path}: {error}") from error
+        try:
+            relation = self._asked().sql(query, params=parameters)
+            return relation if relation is None else relation.execute()
+        except duckdb.Error as error:
+            raise StorageError(f"{self._path}: {error}") from error
+
+    def _asked(self) -> duckdb.DuckDBPyConnection:
+        if self._cursor is None:
+            self._cursor = self._con.cursor()
+        return self._cursor
 
     def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
         """See `Store.live`; None means this store's own connection."""
         from xmr_storage import live
 
-        live.attach(self._con if connection is None else connection, search, encode_text)
+        live.attach(self._asked() if connection is None else connection, search, encode_text)
 
     @classmethod
     def url_of(cls, connection: Any) -> str | None:

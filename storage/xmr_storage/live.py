@@ -60,11 +60,13 @@ def _functions(
     owner = id(getattr(search, "__self__", search))
     names = f"xmr_search_{owner}", f"xmr_encode_{owner}", f"xmr_embed_{owner}"
     known = "SELECT count(*) FROM duckdb_functions() WHERE function_name = $1"
-    if connection.execute(known, [names[0]]).fetchone() == (0,):
+    if connection.execute(known, [names[0]]).fetchall() == [(0,)]:
         text_and_space, hits = ["VARCHAR", "VARCHAR"], "STRUCT(item_id BIGINT, distance FLOAT)[]"
         _create(connection, names[0], _hits_of(search), ["VARCHAR", "BIGINT", "VARCHAR"], hits)
-        _create(connection, names[1], _words_of(encode_text), text_and_space, "BIGINT[]")
-        _create(connection, names[2], _vector_of(encode_text), text_and_space, "FLOAT[]")
+        words = _code_of(encode_text, int, "the space compares vectors: xmr.embed_text gives them")
+        _create(connection, names[1], words, text_and_space, "BIGINT[]")
+        vector = _code_of(encode_text, float, "the space compares bits: xmr.encode_text gives them")
+        _create(connection, names[2], vector, text_and_space, "FLOAT[]")
     return names
 
 
@@ -96,24 +98,14 @@ def _hits_of(search: LiveSearch) -> Callable[[str | None, int | None, str | None
     return hits
 
 
-def _words_of(encode_text: LiveEncode) -> Callable[[str | None, str | None], Any]:
-    def words(text: str | None, space: str | None) -> list[int] | list[float] | None:
-        code = None if text is None else encode_text(text, space)
-        if code and isinstance(code[0], float):
-            raise DataError("this space compares vectors: use xmr.embed_text where you used xmr.encode_text")
-        return code
+def _code_of(encode_text: LiveEncode, kind: type[int] | type[float], otherwise: str) -> Callable[..., Any]:
+    def code(text: str | None, space: str | None) -> list[int] | list[float] | None:
+        numbers = None if text is None else encode_text(text, space)
+        if numbers and not isinstance(numbers[0], kind):
+            raise DataError(otherwise)
+        return numbers
 
-    return words
-
-
-def _vector_of(encode_text: LiveEncode) -> Callable[[str | None, str | None], Any]:
-    def vector(text: str | None, space: str | None) -> list[int] | list[float] | None:
-        code = None if text is None else encode_text(text, space)
-        if code and isinstance(code[0], int):
-            raise DataError("this space compares bits: use xmr.encode_text where you used xmr.embed_text")
-        return code
-
-    return vector
+    return code
 
 
 def _search_path(connection: duckdb.DuckDBPyConnection) -> str:
