@@ -7,7 +7,7 @@ sizes, the seed, the recipe and the fingerprint along with every value, and keep
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,9 +26,10 @@ __all__ = ["Evaluation", "Figure", "Measure", "evaluate"]
 
 Measure = Literal["map", "recall"]
 PROTOCOLS = {
-    "map": "MAP over the full ranking, relevant = shares a label or more, ties by their expectation, mean over all queries",
-    "recall": "R@K over the whole database, rank = that of the best true item, ties count against it; ranks from 1",
+    "map": "MAP over the full ranking; relevant: shares a label; ties by their expectation; mean over all queries",
+    "recall": "R@K over the whole database; rank of the best true item, ties count against it",
 }
+RECALLS = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "median rank": "median", "mean rank": "mean"}
 
 
 @dataclass(frozen=True)
@@ -137,31 +138,39 @@ def _direction(
         raise DataError(f"no {asked}s where {queries}" if not len(query_ids) else f"no {found}s where {database}")
     codes = store.get_codes(space.name, space.record.version, found)
     codes = codes.take(np.isin(codes.ids, database_ids))
-    embeddings = space.pipeline.embed(store.items(query_ids, asked))
-    compute = _map if measure == "map" else _recall
-    values = compute(store, space, embeddings, codes, query_ids, asked)
-    return [
-        Figure(name, asked, found, value, chance, len(query_ids), len(codes)) for name, (value, chance) in values.items()
-    ]
+    score = _score(space, space.pipeline.embed(store.items(query_ids, asked)), codes)
+    values = (_map if measure == "map" else _recall)(store, score, query_ids, codes.ids, asked)
+    return [Figure(name, asked, found, value, chance, len(query_ids), len(codes)) for name, value, chance in values]
 
 
-def _distances(space: Space, queries: Embeddings, codes: Codes) -> Any:
-    def block(rows: slice) -> NDArray[np.float32]:
-        return space.pipeline.indexer.distances(queries.take(rows), codes)
+def _score(space: Space, queries: Embeddings, codes: Codes) -> measures.Score:
+    indexer = space.pipeline.indexer
 
-    return block
+    def score(part: slice) -> NDArray[Any]:
+        distances = indexer.distances(queries.take(part), codes)
+        return distances.astype(np.int16) if queries.metric == "hamming" else distances  # whole numbers are counted
+
+    return score
 
 
 def _map(
-    store: Store, space: Space, queries: Embeddings, codes: Codes, query_ids: NDArray[np.int64], asked: str
-) -> Mapping[str, tuple[float, float | None]]:
-    raise NotImplementedError
+    store: Store, score: measures.Score, query_ids: NDArray[np.int64], ids: NDArray[np.int64], asked: str
+) -> list[tuple[str, float, float]]:
+    labels, query_labels = store.labels(ids), store.labels(query_ids)
+    value = measures.mean_average_precision(score, query_labels, labels)
+    return [("MAP", value, measures.chance_map(query_labels, labels))]
 
 
 def _recall(
-    store: Store, space: Space, queries: Embeddings, codes: Codes, query_ids: NDArray[np.int64], asked: str
-) -> Mapping[str, tuple[float, float | None]]:
-    raise NotImplementedError
+    store: Store, score: measures.Score, query_ids: NDArray[np.int64], ids: NDArray[np.int64], asked: str
+) -> list[tuple[str, float, float]]:
+    links = store.links()[:, :: 1 if asked == IMAGE else -1]  # (p, 2) of query and item
+    links = links[np.isin(links[:, 0], query_ids) & np.isin(links[:, 1], ids)]
+    places = np.stack([np.searchsorted(query_ids, links[:, 0]), np.searchsorted(ids, links[:, 1])], axis=1)
+    ranks = measures.pair_ranks(score, places, (len(query_ids), len(ids)))
+    made = measures.pair_recall(ranks)
+    chance = measures.chance_pair_recall(np.bincount(places[:, 0], minlength=len(query_ids)), len(ids))
+    return [(name, getattr(made, at), getattr(chance, at)) for name, at in RECALLS.items()]
 
 
 def _keep(store: Store, made: Evaluation) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from xmr_core import runs
 from xmr_core.adding import Added, Prepared, check_keys, named, prepare
 from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StorageError
+from xmr_core.evaluation import Evaluation, Measure, evaluate
 from xmr_core.exact import check_search
 from xmr_core.pipeline import Pipeline
 from xmr_core.registry import default
@@ -443,6 +444,40 @@ class Library:
             shared = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, truth, strict=True)]
             recalls[modality] = float(np.sum(shared) / max(1, (truth >= 0).sum()))
         return recalls
+
+    def evaluate(
+        self,
+        space: str | None = None,
+        queries: str | None = None,
+        database: str | None = None,
+        measure: Measure | None = None,
+    ) -> Evaluation:
+        """MAP where items have labels, recall@K by their pairs where not: both directions, beside chance.
+
+        `queries` and `database` are SQL conditions. Without them the queries are those of `split = 'query'`, else of
+        `split = 'test'`; the database is all the rest for MAP, and the same split for recall, as the field has it.
+        The figures are kept in `xmr.runs` and `xmr.metrics` with seed, split, recipe and protocol.
+        """
+        return evaluate(self.store, self.space(space), queries, database, measure)
+
+    def compare(
+        self, recipes: Sequence[str], seed: int = 0, queries: str | None = None, database: str | None = None
+    ) -> list[Evaluation]:
+        """Fit and evaluate recipes on the same items, one space each; those that are there already are not refitted."""
+        made = []
+        for recipe in recipes:
+            wanted = repr(Pipeline.parse(recipe).with_seed(seed))
+            known = [space for space in self.store.spaces() if space.published and space.recipe == wanted]
+            name = known[0].name if known else self._free_name(Pipeline.parse(recipe))
+            if not known:
+                self.fit(recipe, name, seed=seed)
+            made.append(self.evaluate(name, queries, database))
+        return made
+
+    def _free_name(self, pipeline: Pipeline) -> str:
+        base = _space_name("_".join(part.name for part in pipeline.parts))
+        taken = {space.name for space in self.store.spaces()}
+        return next(name for name in (base, *(f"{base}_{i}" for i in range(2, 1000))) if name not in taken)
 
     # SQL and whole files
 

@@ -91,7 +91,7 @@ class Space:
         digest = hashlib.sha256(codes.ids.tobytes() + codes.values.tobytes() + indexer.fingerprint().encode())
         cache = self._cache(modality, digest.hexdigest()[:16])
         if cache is not None and cache.is_dir():
-            with contextlib.suppress(OSError, ValueError, RuntimeError):  # a damaged cache is built anew
+            with contextlib.suppress(Exception):  # whatever is wrong with a damaged cache, it is built anew
                 index = indexer.load_index(cache, codes)
                 if index is not None:
                     return index

@@ -158,6 +158,10 @@ class Store(ABC):
         """The items that match `where`, the links between them, and their labels."""
 
     @abstractmethod
+    def links(self) -> NDArray[np.int64]:
+        """(p, 2) int64: ids of the picture and the sentence of every pair, ascending."""
+
+    @abstractmethod
     def labels(self, ids: NDArray[np.int64], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
         """(n, l) uint8: which labels items have; the columns are `names`, or all labels in alphabetical order."""
 

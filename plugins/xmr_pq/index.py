@@ -38,7 +38,7 @@ class PQIndex(Index):
         norms = np.square(indexer.codebooks, dtype=np.float64).sum(axis=2)  # (m, ksub)
         self.longest = float(np.sqrt(norms.max(axis=1).sum()))  # no code stands for a longer vector
         self.columns = np.ascontiguousarray(codes.values.T)  # (m, n)
-        self.scanner = _scanner(indexer, codes) if len(codes) else None
+        self.scanner, *self.held = _scanner(indexer, codes)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -108,8 +108,8 @@ def _cut(hits: Hits, within: float) -> Hits:
     return Hits(np.where(kept, hits.ids, -1), np.where(kept, hits.distances, np.float32(np.inf)), hits.exact)
 
 
-def _scanner(indexer: PQ, codes: Codes) -> Any:
-    """faiss's index over the codes, packed; nothing is learned."""
+def _scanner(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
+    """faiss's index over the codes, packed; nothing is learned. After it, what it points to and does not keep alive."""
     faiss = require_faiss()
     if "lists" in indexer.state:
         return _inverted(indexer, codes)
@@ -117,11 +117,11 @@ def _scanner(indexer: PQ, codes: Codes) -> Any:
     _fill(flat, indexer)
     faiss.copy_array_to_vector(_packed(indexer, codes).ravel(), flat.codes)
     flat.ntotal = len(codes)
-    return faiss.IndexPQFastScan(flat) if indexer.config.fast else flat
+    return (faiss.IndexPQFastScan(flat) if indexer.config.fast else flat,)
 
 
-def _inverted(indexer: PQ, codes: Codes) -> Any:
-    """faiss's index with inverted lists; a code is in the list nearest to the vector that it stands for."""
+def _inverted(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
+    """As `_scanner`, with inverted lists; a code is in the list nearest to the vector that it stands for."""
     faiss = require_faiss()
     config, centroids = indexer.config, indexer.state["lists"]
     by_l2 = faiss.IndexFlatL2(indexer.dim)
@@ -139,8 +139,7 @@ def _inverted(indexer: PQ, codes: Codes) -> Any:
     inverted.ntotal = len(codes)
     scanner = faiss.IndexIVFPQFastScan(inverted) if config.fast else inverted
     scanner.nprobe = min(config.probes, len(centroids))
-    scanner.held = (probed, inverted)  # faiss keeps pointers to them
-    return scanner
+    return scanner, probed, inverted
 
 
 def _members(lists: Any, indexer: PQ, codes: Codes) -> list[NDArray[np.int64]]:

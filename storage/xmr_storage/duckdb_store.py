@@ -317,13 +317,17 @@ class DuckDBStore(Store):
     def pairs(self, where: str | None = None) -> Pairs:
         """See `Store.pairs`."""
         images, texts = (self.items(self.ids(modality, where), modality) for modality in (IMAGE, TEXT))
-        table = self._arrow("SELECT image_id, text_id FROM xmr.pairs ORDER BY image_id, text_id")
-        links = np.stack([_ids(table, "image_id"), _ids(table, "text_id")], axis=1)
+        links = self.links()
         links = links[np.isin(links[:, 0], images.ids) & np.isin(links[:, 1], texts.ids)]
         places = [np.searchsorted(side.ids, links[:, column]) for column, side in enumerate((images, texts))]
         names = [name for (name,) in self.rows("SELECT DISTINCT label FROM xmr.labels ORDER BY label")]
         images, texts = (self._labelled(side, names) for side in (images, texts))
         return Pairs(images, texts, np.stack(places, axis=1), names, name=where or "all items")
+
+    def links(self) -> NDArray[np.int64]:
+        """See `Store.links`."""
+        table = self._arrow("SELECT image_id, text_id FROM xmr.pairs ORDER BY image_id, text_id")
+        return np.stack([_ids(table, "image_id"), _ids(table, "text_id")], axis=1)
 
     def _labelled(self, items: Items, names: Sequence[str]) -> Items:
         if not names:

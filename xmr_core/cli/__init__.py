@@ -1,0 +1,17 @@
+"""The command `xmr`: a library from the shell. Tables for people, `--json` for programs; messages go to stderr.
+
+Exit codes: 0 done, 1 an error (`error: ...` on stderr), 2 a command line that cannot be understood. Whatever is slow
+to import is imported inside the command that needs it, so that help and `xmr plugins` come at once.
+"""
+
+from __future__ import annotations
+
+from xmr_core.cli import asking, filling, keeping, looking  # importing them defines their commands
+from xmr_core.cli.app import app
+
+__all__ = ["app", "asking", "filling", "keeping", "looking", "main"]
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="xmr")

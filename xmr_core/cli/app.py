@@ -1,0 +1,100 @@
+"""The application, what its commands share, and what becomes of errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from xmr_core.cli import printing
+from xmr_core.errors import StorageError, XmrError
+
+if TYPE_CHECKING:
+    from xmr_core.library import Library
+
+__all__ = ["ASK", "FILL", "KEEP", "LOOK", "File", "Json", "SpaceName", "Where", "Yes", "app", "counted", "opened"]
+
+FILL, ASK, LOOK, KEEP = "Fill a library", "Ask it", "Look at it", "Keep it"  # the panels of `xmr --help`
+
+FIRST_STEPS = """First steps:
+
+  xmr demo                                                   learn 1,696 emoji and search them: minutes
+  xmr add flickr.duckdb Flickr8k/                            pictures, sentences, and which go together
+  xmr fit flickr.duckdb "dcmh(bits=64) >> sign >> hamming"   train, encode, store the codes
+  xmr search flickr.duckdb "a dog on green grass"            text -> pictures
+  xmr search flickr.duckdb --image query.jpg                 picture -> texts
+
+xmr COMMAND --help has examples of each. Exit codes: 0 done, 1 an error, 2 a command line not understood."""
+
+
+class Commands(TyperGroup):
+    """The commands; an error that a person can do something about is one line, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            printing.note("stopped; nothing half-written stays, and a fit goes on from its last checkpoint")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # whoever read the output has gone
+            raise
+        except (XmrError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            printing.note(f"error: {error}")
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=FIRST_STEPS,
+)
+
+File = Annotated[Path, typer.Argument(help="The library: a DuckDB file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+SpaceName = Annotated[str | None, typer.Option("--space", help="The space; needed where there are several.")]
+Where = Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog: \"split = 'test'\".")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def opened(file: Path, write: bool = False) -> Library:
+    """The library of a file that must be there. Raises StorageError."""
+    import xmr_core as xmr
+
+    if "://" not in str(file) and not file.exists():
+        raise StorageError(f"{file}: no such file; `xmr add {file} SOURCE` makes one")
+    return xmr.open(file, read_only=not write)
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Counts of kinds of items as people say them: `8 texts, 4 images`."""
+    shown = {what: count for what, count in counts.items() if what not in ("pairs", "labels")}
+    return ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in shown.items()) or "nothing"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from xmr_core import __version__
+
+        typer.echo(f"xmr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="XMR_DEBUG", help="Show where in the program an error was raised.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Cross-modal retrieval in one DuckDB file: pictures found by sentences, sentences by pictures."""

@@ -1,0 +1,232 @@
+"""Commands that ask a library: search, evaluate, sql."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xmr_core.cli import printing
+from xmr_core.cli.app import ASK, File, Json, SpaceName, Where, app, opened
+from xmr_core.errors import DataError, StorageError
+from xmr_core.types import IMAGE, TEXT
+
+if TYPE_CHECKING:
+    from xmr_core.evaluation import Evaluation
+    from xmr_core.library import Library
+    from xmr_core.results import Results
+
+
+@app.command(rich_help_panel=ASK)
+def search(
+    file: File,
+    text: Annotated[str | None, typer.Argument(help="A sentence, in quotes.", show_default=False)] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="A picture's file.")] = None,
+    item: Annotated[int | None, typer.Option("--item", help="The id of a stored item.")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="How many at most: 10, or all where --within is given.")] = None,
+    within: Annotated[float | None, typer.Option("--within", help="Only those of this distance or less.")] = None,
+    where: Where = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="The kind to find, image or text; else the other kind.")
+    ] = None,
+    space: SpaceName = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Search exhaustively.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a contact sheet, a page to look at.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Write the contact sheet as a picture.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the nearest of the other kind: pictures for a sentence, sentences for a picture.
+
+    A smaller distance is nearer. A condition never costs hits: k are found where k match.
+
+    Examples:
+
+      xmr search flickr.duckdb "a dog on green grass" -k 5
+      xmr search flickr.duckdb --image query.jpg --within 12
+      xmr search flickr.duckdb --item 42 --where "split = 'test'"
+      xmr search flickr.duckdb "a dog" -k 40 --html dogs.html
+      xmr search flickr.duckdb "a dog" --json | jq -r ".hits[].key"
+    """
+    if sum(given is not None for given in (text, image, item)) != 1:
+        raise typer.BadParameter("give one of: a sentence, --image, --item")
+    if image is not None and not image.is_file():
+        raise DataError(f"{image}: no such picture")
+    with opened(file) as db:
+        found = db.search(
+            text=text,
+            image=image,
+            item=item,
+            k=k,
+            within=within,
+            where=where,
+            modality=modality,
+            space=space,
+            exact=exact,
+        )
+        for sheet in filter(None, (html, png)):
+            _write_sheet(db, found, text or image or item, sheet)
+        if as_json:
+            printing.as_json({"query": _asked(text=text, image=image, item=item), **_facts(found)})
+        else:
+            _print_hits(found)
+
+
+def _asked(**given: Any) -> dict[str, Any]:
+    return {kind: value for kind, value in given.items() if value is not None}
+
+
+def _facts(found: Results) -> dict[str, Any]:
+    hits = [
+        {
+            "rank": rank,
+            "id": hit.id,
+            "distance": hit.distance,
+            "key": hit.key,
+            "data": hit.data,
+            "metadata": hit.metadata,
+        }
+        for rank, hit in enumerate(found, 1)
+    ]
+    return {"space": found.space, "modality": found.modality, "exact": found.exact, "hits": hits}
+
+
+def _print_hits(found: Results) -> None:
+    rows = [(rank, hit.distance, hit.id, hit.key, hit.data) for rank, hit in enumerate(found, 1)]
+    printing.table(("rank", "distance", "id", "key", "sentence" if found.modality == TEXT else "file"), rows)
+    how = ", exact" if found.exact else ""
+    printing.note(f"{len(found)} {found.modality}s of space {found.space!r}{how}")
+
+
+def _write_sheet(db: Library, found: Results, query: object, path: Path) -> None:
+    from xmr_core.sheet import contact_sheet
+
+    contact_sheet(db, found, [_content(db, query) if isinstance(query, int) else query], path)
+    printing.note(f"wrote {path}")
+
+
+def _content(db: Library, item: int) -> object:
+    """A stored item as a contact sheet takes it: a sentence, or a picture."""
+    import numpy as np
+
+    modality = db.store.describe(np.array([item]))["modality"][0]
+    (content,) = db.store.items(np.array([item]), modality).data
+    return Path(content) if modality == IMAGE and isinstance(content, str) else content
+
+
+@app.command(rich_help_panel=ASK)
+def evaluate(
+    file: File,
+    space: Annotated[
+        list[str] | None, typer.Option("--space", help="A space, or several, each after its own --space; else all.")
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", help="The queries, a SQL condition; else split = 'query' or split = 'test'."),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", help="What is searched; else all but the queries (MAP), or they (R@K).")
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option("--measure", help="map, by shared labels, or recall, by pairs; else what data allow.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure spaces both ways, beside what a random ranking gives, and say by which protocol.
+
+    The figures are kept in the library's runs, which `xmr info` shows.
+
+    Examples:
+
+      xmr evaluate flickr.duckdb
+      xmr evaluate flickr.duckdb --space dcmh_sign_hamming --measure recall --queries "split = 'test'"
+    """
+    with opened(file, write=True) as db:
+        names = space or db.spaces()
+        if not names:
+            raise DataError("no space yet: fit a recipe first")
+        made = [db.evaluate(name, queries=queries, database=database, measure=measure) for name in names]
+    if as_json:
+        printing.as_json([_evaluation_facts(one) for one in made])
+        return
+    for one in made:
+        print_evaluation(one)
+
+
+def _evaluation_facts(made: Evaluation) -> dict[str, Any]:
+    import dataclasses
+
+    facts = dataclasses.asdict(made)
+    facts["figures"] = facts.pop("figures")  # last, after what they mean
+    return facts
+
+
+def print_evaluation(made: Evaluation) -> None:
+    """A table of the figures, under what they mean."""
+    seed = "" if made.seed is None else f", seed {made.seed}"
+    typer.echo(f"{made.space} version {made.version}: {made.recipe}{seed}, {made.fingerprint[:12]}")
+    typer.echo(f"queries: {made.queries}; database: {made.database}\n{made.protocol}")
+    columns = ("measure", "queries", "database", "value", "chance", "queries asked", "items searched")
+    printing.table(columns, [tuple(row.values()) for row in made.rows])
+
+
+@app.command(rich_help_panel=ASK)
+def sql(
+    file: File,
+    query: Annotated[str, typer.Argument(help="A statement in DuckDB's SQL, in quotes.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(help="Values of $1, $2, ...: numbers, true, false, null, else text.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Allow the statement to change the file.")] = False,
+    rows: Annotated[int, typer.Option("--rows", help="Rows of a table to show; JSON and CSV give all.", min=1)] = 50,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Run a SQL statement, with xmr.search and xmr.encode_text at hand.
+
+    The file is opened for reading, unless --write is given.
+
+    Examples:
+
+      xmr sql flickr.duckdb "SELECT modality, count(*) FROM xmr.items GROUP BY ALL"
+      xmr sql flickr.duckdb "SELECT key, distance FROM xmr.search('a dog', 5) JOIN xmr.items USING (item_id)"
+      xmr sql flickr.duckdb "SELECT * FROM xmr.catalog WHERE key = ?" dog.jpg --json
+      xmr sql flickr.duckdb "CREATE TABLE likes (item_id BIGINT)" --write
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    with opened(file, write) as db:
+        result = db.sql(query, [_value(value) for value in values] if values else None)
+        if result is None:
+            printing.note("done")
+            return
+        columns, fetched = list(result.columns), _fetched(result, file)
+        if as_json:
+            printing.as_json([dict(zip(columns, row, strict=True)) for row in fetched])
+        elif as_csv:
+            printing.as_csv(columns, fetched)
+        else:
+            printing.table(columns, itertools.islice(fetched, rows))
+            if next(fetched, None) is not None:
+                printing.note(f"the first {rows} rows; --rows shows more, --csv and --json all")
+
+
+def _value(text: str) -> Any:
+    """A value of the command line: what JSON reads as a number, true, false or null; else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, (dict, list, str)) else value
+
+
+def _fetched(result: Any, file: Path) -> Iterator[Sequence[Any]]:
+    """The rows of the database's own result, whose errors the core does not know by name."""
+    try:
+        while block := result.fetchmany(1000):
+            yield from block
+    except Exception as error:
+        raise StorageError(f"{file}: {error}") from error

@@ -1,0 +1,113 @@
+"""Commands that keep a library: export, restore, delete, drop, compact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xmr_core.cli import printing
+from xmr_core.cli.app import KEEP, File, Json, Yes, app, counted, opened
+
+
+@app.command(rich_help_panel=KEEP)
+def export(
+    file: File, folder: Annotated[Path, typer.Argument(help="A new folder; a Parquet file a table goes into it.")]
+) -> None:
+    """Write a whole library, models and codes too, as Parquet files; `restore` reads them back bit for bit.
+
+    Examples:
+
+      xmr export flickr.duckdb backup/
+    """
+    with opened(file) as db:
+        db.export(folder)
+    typer.echo(f"{file} written to {folder}")
+
+
+@app.command(rich_help_panel=KEEP)
+def restore(
+    file: Annotated[Path, typer.Argument(help="The library: a new DuckDB file, or one without items.")],
+    folder: Annotated[Path, typer.Argument(help="What `export` wrote.")],
+) -> None:
+    """Read an export into a new library.
+
+    Examples:
+
+      xmr restore copy.duckdb backup/
+    """
+    import xmr_core as xmr
+    from xmr_core.errors import StorageError
+
+    if not folder.is_dir():
+        raise StorageError(f"{folder}: no such folder")
+    with xmr.open(file) as db:
+        db.restore(folder)
+        typer.echo(f"{file} holds {counted(dict(db.store.counts()))}")
+
+
+@app.command(rich_help_panel=KEEP)
+def delete(
+    file: File,
+    ids: Annotated[list[int] | None, typer.Option("--id", help="An item's id, or several, each after --id.")] = None,
+    where: Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog.")] = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Delete items with their links, labels, features and codes. `compact` then gives the room back to the disk.
+
+    Examples:
+
+      xmr delete flickr.duckdb --id 17 --id 42
+      xmr delete flickr.duckdb --where "split = 'test'" --yes
+    """
+    if (ids is None) == (where is None):
+        raise typer.BadParameter("give --id or --where")
+    with opened(file, write=True) as db:
+        if not yes:
+            count = len(db.store.ids(where=where)) if where is not None else len(ids or ())
+            typer.confirm(f"Delete {count} items of {file}?", abort=True, err=True)
+        deleted = db.delete(ids=ids, where=where)
+    if as_json:
+        printing.as_json({"deleted": deleted})
+    else:
+        typer.echo(f"{deleted} items deleted")
+
+
+@app.command(rich_help_panel=KEEP)
+def drop(
+    file: File,
+    space: Annotated[str, typer.Argument(help="The space.")],
+    version: Annotated[int | None, typer.Option("--version", help="One version; else all of them.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Drop a space, or one version of it, with its codes and models. Items stay.
+
+    Examples:
+
+      xmr drop flickr.duckdb dcmh_sign_hamming --version 1
+    """
+    with opened(file, write=True) as db:
+        db.store.load_space(space, version)  # says what there is, where this is not
+        if not yes:
+            what = f"version {version} of space {space!r}" if version is not None else f"space {space!r}, all versions"
+            typer.confirm(f"Drop {what}?", abort=True, err=True)
+        db.drop(space, version)
+    typer.echo(f"dropped {space}{'' if version is None else f' version {version}'}")
+
+
+@app.command(rich_help_panel=KEEP)
+def compact(file: File, as_json: Json = False) -> None:
+    """Give the room of what was deleted back to the disk.
+
+    Examples:
+
+      xmr compact flickr.duckdb
+    """
+    with opened(file, write=True) as db:
+        before, after = db.compact()
+    if as_json:
+        printing.as_json({"bytes_before": before, "bytes_after": after})
+    else:
+        typer.echo(f"{printing.bytes_of(before)} before, {printing.bytes_of(after)} after")

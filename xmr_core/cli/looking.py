@@ -1,0 +1,241 @@
+"""Commands that look at what there is: info, plugins, doctor."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xmr_core.cli import printing
+from xmr_core.cli.app import LOOK, File, Json, app, counted, opened
+
+if TYPE_CHECKING:
+    from xmr_core.library import Library
+    from xmr_core.registry import Entry
+    from xmr_core.store import SpaceRecord
+
+LATEST_RUNS = """
+SELECT r.run_id, r.space, r.version, r.created, m.what, m.step, m.name, m.value
+FROM xmr.runs AS r JOIN xmr.metrics AS m USING (run_id)
+WHERE (m.run_id, m.what, m.step) IN (SELECT (run_id, what, max(step)) FROM xmr.metrics GROUP BY run_id, what)
+ORDER BY r.created DESC, r.run_id, m.what, m.name
+"""
+RUNS = 10  # that `info` shows
+
+
+@app.command(rich_help_panel=LOOK)
+def info(file: File, as_json: Json = False) -> None:
+    """What is in a library: items, spaces with their versions and fingerprints, sizes, the latest runs.
+
+    Examples:
+
+      xmr info flickr.duckdb
+      xmr info flickr.duckdb --json | jq ".spaces[].fingerprint"
+    """
+    with opened(file) as db:
+        counts = dict(db.store.counts())
+        facts = {
+            "file": str(file),
+            "bytes": _size(Path(db.store.url)),
+            "cache_bytes": _size(db.store.folder),
+            "pairs": counts.pop("pairs", 0),
+            "labels": counts.pop("labels", 0),
+            "items": counts,
+            "columns": db.store.metadata_columns(),
+            "spaces": [space_facts(record) for record in db.store.spaces()],
+            "runs": _runs(db),
+        }
+    if as_json:
+        printing.as_json(facts)
+    else:
+        _print_info(facts)
+
+
+def _print_info(facts: dict[str, Any]) -> None:
+    cache = f", caches of {printing.bytes_of(facts['cache_bytes'])} beside it" if facts["cache_bytes"] else ""
+    printing.fields(
+        {
+            "file": f"{facts['file']}, {printing.bytes_of(facts['bytes'])}{cache}",
+            "items": counted(facts["items"]),
+            "pairs": f"{facts['pairs']:,}",
+            "labels": f"{facts['labels']:,} different",
+            "columns": ", ".join(facts["columns"]) or "none",
+            "spaces": f"{len(facts['spaces'])}" if facts["spaces"] else "none yet: `xmr fit` makes one",
+        }
+    )
+    if facts["spaces"]:
+        _print_spaces(facts["spaces"])
+    if facts["runs"]:
+        _print_runs(facts["runs"])
+
+
+def _print_spaces(spaces: list[dict[str, Any]]) -> None:
+    columns = ("space", "version", "published", "codes", "a code", "fingerprint", "recipe")
+    rows = [
+        (
+            space["space"],
+            space["version"],
+            space["published"],
+            counted(space["codes"]),
+            f"{space['code_bytes']} bytes, {space['layout']}",
+            space["fingerprint"][:12],
+            space["recipe"],
+        )
+        for space in spaces
+    ]
+    printing.table(columns, rows, "Spaces")
+
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    columns = ("run", "space", "version", "what", "step", "figures")
+    rows = [
+        (
+            run["created"],
+            run["space"],
+            run["version"],
+            run["what"],
+            run["step"],
+            "  ".join(f"{name}={value:.4g}" for name, value in run["figures"].items()),
+        )
+        for run in runs
+    ]
+    printing.table(columns, rows, "Latest runs, the last step of each")
+
+
+def space_facts(record: SpaceRecord) -> dict[str, Any]:
+    """A space as JSON has it."""
+    return {
+        "space": record.name,
+        "version": record.version,
+        "published": bool(record.published),
+        "recipe": record.recipe,
+        "metric": record.metric,
+        "layout": record.layout.kind,
+        "dim": record.layout.dim,
+        "code_bytes": record.layout.nbytes,
+        "codes": dict(record.counts),
+        "seed": record.seed,
+        "created": record.created,
+        "fingerprint": record.fingerprint,
+    }
+
+
+def _runs(db: Library) -> list[dict[str, Any]]:
+    """The figures of the last step of each thing that the latest runs logged."""
+    runs: dict[tuple[str, str], dict[str, Any]] = {}
+    for run, space, version, created, what, step, name, value in db.store.sql(LATEST_RUNS).fetchall():
+        head = {"run": run, "space": space, "version": version, "created": created, "what": what, "step": step}
+        runs.setdefault((run, what), head | {"figures": {}})["figures"][name] = value
+    return list(runs.values())[:RUNS]
+
+
+def _size(path: Path | None) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    if path is None or not path.exists():
+        return 0
+    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+@app.command(rich_help_panel=LOOK)
+def plugins(
+    name: Annotated[str | None, typer.Argument(help="A component, to see its options.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """What is installed: every component with its role and who brought it, and plugins that could not be loaded.
+
+    Examples:
+
+      xmr plugins                   all components
+      xmr plugins dcmh              the options of one, what they mean and what they cost
+      xmr plugins --json
+    """
+    from xmr_core.errors import UnknownComponentError
+    from xmr_core.registry import default
+
+    registry = default()
+    entries = [entry for entry in registry.entries() if name in (None, entry.name)]
+    if name is not None and not entries:
+        names = ", ".join(sorted({entry.name for entry in registry.entries()}))
+        raise UnknownComponentError(f"no component {name!r} installed; there are {names}")
+    if as_json:
+        problems = [dataclasses.asdict(problem) for problem in registry.problems]
+        printing.as_json({"components": [_component_facts(entry) for entry in entries], "problems": problems})
+        return
+    if name is None:
+        rows = [(entry.role, entry.name, _first_line(entry.component), entry.distribution) for entry in entries]
+        printing.table(("role", "name", "what it is", "from"), rows)
+    for entry in entries if name is not None else ():
+        _print_component(entry)
+    for problem in registry.problems:
+        printing.note(f"left out: {problem}")
+
+
+def _print_component(entry: Entry) -> None:
+    typer.echo(f"{entry.role} {entry.name}, from {entry.distribution}: {_first_line(entry.component)}")
+    options = _options(entry)
+    if options:
+        printing.table(
+            ("option", "default", "meaning and price"),
+            [(option["name"], option["default"], option["meaning"]) for option in options],
+        )
+
+
+def _component_facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "role": entry.role,
+        "name": entry.name,
+        "about": _first_line(entry.component),
+        "distribution": entry.distribution,
+        "plugin": entry.plugin,
+        "options": _options(entry),
+    }
+
+
+def _first_line(component: type[Any]) -> str:
+    return (component.__doc__ or "").strip().split("\n", 1)[0]
+
+
+def _options(entry: Entry) -> list[dict[str, Any]]:
+    """The fields of a component's config; their meaning is the comment beside each."""
+    config = getattr(entry.component, "Config", None)
+    if config is None:  # a store
+        return []
+    comments = _comments(config)
+    return [
+        {
+            "name": field.name,
+            "default": None if field.default is dataclasses.MISSING else repr(field.default),
+            "meaning": comments.get(field.name, ""),
+        }
+        for field in dataclasses.fields(config)
+    ]
+
+
+def _comments(config: type[Any]) -> dict[str, str]:
+    try:
+        source = inspect.getsource(config)
+    except (OSError, TypeError):  # installed without its source
+        return {}
+    return dict(re.findall(r"^ {4}(\w+):.*?#\s*(.+)$", source, re.MULTILINE))
+
+
+@app.command(rich_help_panel=LOOK)
+def doctor(file: File, as_json: Json = False) -> None:
+    """Say what does not fit together in a library; nothing where all is well. Exit code 1 where something is found.
+
+    Examples:
+
+      xmr doctor flickr.duckdb && echo well
+    """
+    with opened(file) as db:
+        found = db.doctor()
+    if as_json:
+        printing.as_json(found)
+    else:
+        typer.echo("\n".join(found) if found else f"{file}: all is well")
+    if found:
+        raise typer.Exit(1)
