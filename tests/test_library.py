@@ -308,7 +308,7 @@ def test_export_and_restore_round_trip_bit_for_bit(fitted: Library, tmp_path: Pa
         ("toi >> flat", xmr.UnknownComponentError, "no encoder 'toi' installed; did you mean 'toy'"),
         ("toy >> flat(speed=9)", xmr.ConfigError, "flat has no option 'speed'"),
         ("toy >> sign >> pq(bytes=8)", xmr.ConfigError, "pq takes .*, sign gives bits"),
-        ("toy >> hamming", xmr.ConfigError, "hamming takes hamming, toy gives vectors under l2; put sign before it"),
+        ("toy >> hamming", xmr.ConfigError, "hamming takes bits, toy gives vectors under l2; put sign before it"),
         ("toy >> sign", xmr.ConfigError, "ends with an indexer"),
         ("toy >> >> flat", xmr.ConfigError, "cannot"),
         ("toy >> __import__('os').system('ls')", xmr.ConfigError, "is no component"),

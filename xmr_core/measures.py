@@ -106,7 +106,8 @@ def average_precision(
         total = np.minimum(total, k)
     elif over == "found":
         total = _sums(groups, groups.relevant * (groups.before < k), q)
-    return _sums(groups, _precision(groups, k, n), q) / np.maximum(total, 1)
+    average: Floats = _sums(groups, _precision(groups, k, n), q) / np.maximum(total, 1)
+    return average
 
 
 def mean_average_precision(
@@ -218,7 +219,8 @@ def _precision(groups: _Groups, k: int, n: int) -> Floats:
 
     A group of n_g items, r_g relevant, preceded by N_0 items, R_0 relevant, adds
         r_g / n_g * sum_{i=1..m} (R_0 + 1 + (i - 1) a) / (N_0 + i),   a = (r_g - 1) / (n_g - 1),
-    where m of its ranks lie within k; with D = sum_{i=1..m} 1 / (N_0 + i), the sum is (R_0 + 1) D + a (m - (N_0 + 1) D).
+    where m of its ranks lie within k. With D = sum_{i=1..m} 1 / (N_0 + i), that sum is
+        (R_0 + 1) D + a (m - (N_0 + 1) D).
     """
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))])  # (n + 1,)
     m = np.clip(k - groups.before, 0, groups.size)
@@ -231,7 +233,7 @@ def _precision(groups: _Groups, k: int, n: int) -> Floats:
 
 def _sums(groups: _Groups, values: NDArray[Any], q: int) -> Floats:
     """(q,): values (g,) summed for each query."""
-    return np.bincount(groups.row, weights=values, minlength=q)
+    return np.bincount(groups.row, values, minlength=q).astype(np.float64, copy=False)
 
 
 def _mean(parts: list[Floats]) -> float:
@@ -245,9 +247,7 @@ def _rank(name: str, k: int) -> int:
     return k
 
 
-def _blocks(
-    score: Score, query_labels: NDArray[Any], labels: NDArray[Any]
-) -> Iterator[tuple[NDArray[Any], Flags]]:
+def _blocks(score: Score, query_labels: NDArray[Any], labels: NDArray[Any]) -> Iterator[tuple[NDArray[Any], Flags]]:
     """Distances (b, n) and what is relevant (b, n), a block of queries at a time."""
     if query_labels.ndim != 2 or labels.ndim != 2 or query_labels.shape[1] != labels.shape[1]:
         raise DataError(f"labels: expected (q, l) and (n, l), got {query_labels.shape} and {labels.shape}")
@@ -281,9 +281,7 @@ class Lookup:
     recall: Floats
 
 
-def precision_recall_by_radius(
-    score: Score, query_labels: NDArray[Any], labels: NDArray[Any], bits: int
-) -> Lookup:
+def precision_recall_by_radius(score: Score, query_labels: NDArray[Any], labels: NDArray[Any], bits: int) -> Lookup:
     """Precision and recall of all items within each Hamming radius of 0 to `bits`, both included.
 
     Micro-averaged as by DCMH's authors: sums over queries are divided, so a query that finds more counts more. Where
@@ -371,7 +369,8 @@ def chance_pair_recall(counts: NDArray[Any], n: int) -> PairRecall:
 def _missed(t: int, ks: Counts, n: int) -> Floats:
     """(n + 1,): the probability that none of t true items is among the first k of n in random order."""
     i = np.arange(t)
-    return np.prod(np.maximum(n - ks[:, None] - i, 0) / (n - i), axis=1)
+    missed: Floats = np.prod(np.maximum(n - ks[:, None] - i, 0) / (n - i), axis=1)
+    return missed
 
 
 # an approximate index against the exact one
@@ -422,7 +421,8 @@ def bit_use(codes: NDArray[np.uint8]) -> BitUse:
 
 def _information(share: Floats) -> Floats:
     """-p log2 p, 0 at 0."""
-    return -share * np.log2(np.where(share > 0, share, 1))
+    information: Floats = -share * np.log2(np.where(share > 0, share, 1))
+    return information
 
 
 def _distinct(codes: NDArray[np.uint8]) -> int:

@@ -67,8 +67,11 @@ class Pipeline:
                 if form != "vector":
                     raise ConfigError(f"{self.encoder.name} gives {form} for {modality}s; put a fuser after it")
         if (self.encoder or self.fusers) and self.metric not in self.indexer.metrics:
-            wanted = " or ".join(sorted(self.indexer.metrics))
-            given = "bits (hamming)" if self.metric == "hamming" else f"vectors under {self.metric}"
+            vectors = " or ".join(sorted(self.indexer.metrics - {"hamming"}))
+            wanted = " or ".join(
+                ["bits"] * ("hamming" in self.indexer.metrics) + [f"vectors under {vectors}"] * bool(vectors)
+            )
+            given = "bits" if self.metric == "hamming" else f"vectors under {self.metric}"
             advice = "; put sign before it" if self.indexer.metrics == {"hamming"} else ""
             raise ConfigError(
                 f"{_name(giver)} >> {self.indexer.name}: {self.indexer.name} takes {wanted}, "

@@ -126,7 +126,8 @@ def _thumbnail(item: object) -> Image | None:
 # the page
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1f; --faint: #6b6b76; --paper: #ffffff; --panel: #f1f1f4; --line: #dcdce3 }
+:root { --ink: #1b1b1f; --faint: #6b6b76; --paper: #ffffff; --panel: #f1f1f4;
+        --line: #dcdce3; color-scheme: light dark }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e9e9ee; --faint: #9a9aa6; --paper: #16161a; --panel: #222228; --line: #36363f }
 }

@@ -19,13 +19,12 @@ class Tables:
     """For each table, which items lie in which bucket: three sorted arrays for all tables together.
 
     `postings` (n * t,) are the items, bucket after bucket, ascending inside; `buckets` are the numbers of the buckets
-    that are not empty, ascending; bucket i holds `postings[starts[i] : starts[i + 1]]`.
+    that are not empty, ascending, at least one; bucket i holds `postings[starts[i] : starts[i + 1]]`.
     """
 
-    def __init__(self, margins: Floats) -> None:
-        """`margins` (n, t, p): how far each item lies above each plane."""
-        n, tables, planes = margins.shape
-        keys = keys_of(margins)  # (n, t)
+    def __init__(self, keys: Integers, planes: int) -> None:
+        """`keys` (n, t): the bucket of each item in each table, of 2**planes."""
+        tables = keys.shape[1]
         small = keys.astype(np.uint16) if planes <= 16 else keys  # which numpy sorts by radix
         orders = np.stack([np.argsort(small[:, table], kind="stable") for table in range(tables)])  # (t, n)
         numbers = (np.take_along_axis(keys.T, orders, axis=1) + _offsets(tables, planes)).ravel()
@@ -41,8 +40,7 @@ class Tables:
         """
         q, tables, planes = margins.shape
         numbers = (probed(margins, probes) + _offsets(tables, planes)).reshape(q, -1)  # (q, t * s)
-        places = np.searchsorted(self.buckets, numbers)
-        places[places == len(self.buckets)] = 0
+        places = np.searchsorted(self.buckets[:-1], numbers)  # the last stands in for those beyond it
         there = self.buckets[places] == numbers
         starts = np.where(there, self.starts[places], 0)
         sizes = np.where(there, self.starts[places + 1] - starts, 0)
@@ -70,7 +68,8 @@ def probed(margins: Floats, probes: int) -> Integers:
     costs = np.square(np.take_along_axis(margins, order, axis=2)) @ sets.T  # (q, t, c)
     taken = np.argsort(costs, axis=2, kind="stable")[:, :, :probes]  # (q, t, s)
     flips = sets.astype(np.int64)[taken] * (np.int64(1) << order)[:, :, None]  # (q, t, s, p)
-    return own ^ flips.sum(axis=3)
+    neighbours: Integers = own ^ flips.sum(axis=3)
+    return neighbours
 
 
 @functools.cache
@@ -78,7 +77,7 @@ def _sets(planes: int, probes: int) -> Floats:
     """(c, p) of 0 and 1: the sets of planes that may be among the `probes` cheapest, the planes in ascending order of
     their margins, whatever these are. The empty set comes first, so it wins ties."""
     found: list[tuple[int, ...]] = [()]
-    waiting = [(0,)]
+    waiting: list[tuple[int, ...]] = [(0,)]
     while waiting:
         chosen = waiting.pop()  # descending
         if _no_dearer(chosen) <= probes:

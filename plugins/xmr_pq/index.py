@@ -61,40 +61,37 @@ class PQIndex(Index):
 
     def _search(self, queries: Embeddings, k: int, within: float | None) -> Hits:
         """The k nearest of a few queries, k below the number of codes."""
-        tables = self.indexer.tables(queries.values)
+        turned = self.indexer.turned(queries.values)  # (q, d)
         width = min(len(self), max(k + SPARE, 0 if self.complete else REFINED * k))
-        shown, places = self._shown(queries.values, width)  # (q, width) each
+        shown, places = self._shown(turned, width)  # (q, width) each
         ids = np.where(places < 0, -1, self.codes.ids[places])
-        hits = select(self._distances(tables, places), ids, k)
+        hits = select(self._distances(turned, places), ids, k)
         hits = Hits(hits.ids, hits.distances, exact=self.complete)
         last = hits.distances[:, -1]  # inf where fewer than k were found
         if self.complete:
-            unsure = (
-                shown[:, -1] <= self._reach(queries.values, last) if width < len(self) else np.zeros(len(last), bool)
-            )
+            unsure = (shown[:, -1] <= self._reach(turned, last)) & (width < len(self))
         else:
-            unsure = last > (np.finfo(np.float32).max if within is None else within)  # a hit may have been missed
+            unsure = last > (np.finfo(np.float32).max if within is None else within)  # fewer than k, and more may exist
         if unsure.any():
             whole = nearest(self.indexer, queries.take(unsure), self.codes, k)
             hits.ids[unsure], hits.distances[unsure] = whole.ids, whole.distances
         return hits if within is None else _cut(hits, within)
 
-    def _shown(self, vectors: Floats, width: int) -> tuple[Floats, NDArray[np.int64]]:
-        """What faiss finds: (q, width) squared distances or negated inner products, ascending, and places; -1 for none."""
-        turned = self.indexer.turned(vectors).astype(np.float32)
-        shown, places = self.scanner.search(turned, width)
+    def _shown(self, turned: Doubles, width: int) -> tuple[Floats, NDArray[np.int64]]:
+        """What faiss finds: (q, width) squared distances or negated products, ascending, and places; -1 for none."""
+        shown, places = self.scanner.search(turned.astype(np.float32), width)
         return (shown if self.indexer.metric == "l2" else -shown), places
 
-    def _distances(self, tables: Doubles, places: NDArray[np.int64]) -> Floats:
+    def _distances(self, turned: Doubles, places: NDArray[np.int64]) -> Floats:
         """(q, width): the distances of codes at places, summed as `PQ.distances` does."""
         sums = np.zeros(places.shape)
-        for table, symbols in zip(tables, self.columns, strict=True):
+        for table, symbols in zip(self.indexer.tables(turned), self.columns, strict=True):
             sums += np.take_along_axis(table, symbols[places].astype(np.intp), axis=1)
         return self.indexer.added(sums)
 
-    def _reach(self, vectors: Floats, bounds: Floats) -> Doubles:
+    def _reach(self, turned: Doubles, bounds: Floats) -> Doubles:
         """(q,): the largest value that faiss may show for a code within `bounds` of its query."""
-        lengths = np.linalg.norm(self.indexer.turned(vectors), axis=1)
+        lengths = np.linalg.norm(turned, axis=1)
         m, _, dsub = self.indexer.codebooks.shape  # sums of dsub products for an entry, of m entries for a code
         if self.indexer.metric == "l2":
             return reach(bounds, lengths, self.longest, m + dsub, "l2")
@@ -124,10 +121,9 @@ def _inverted(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
     """As `_scanner`, with inverted lists; a code is in the list nearest to the vector that it stands for."""
     faiss = require_faiss()
     config, centroids = indexer.config, indexer.state["lists"]
-    by_l2 = faiss.IndexFlatL2(indexer.dim)
-    by_l2.add(centroids)
-    by_ip = faiss.IndexFlatIP(indexer.dim)
-    by_ip.add(centroids)
+    by_l2, by_ip = faiss.IndexFlatL2(indexer.dim), faiss.IndexFlatIP(indexer.dim)
+    for lists in (by_l2, by_ip):
+        lists.add(centroids)
     probed = by_ip if indexer.metric == "ip" else by_l2
     inverted = faiss.IndexIVFPQ(probed, indexer.dim, len(centroids), config.parts, config.bits, _faiss_metric(indexer))
     inverted.by_residual = False

@@ -9,13 +9,25 @@ Letters: n rows, q queries, d dimensions, m parts (symbols of a code), ksub cent
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import Codes, ConfigError, DataError, Embeddings, Index, Indexer, Layout, SpaceMismatchError, SqlDistance
+from xmr_core import (
+    Codes,
+    ConfigError,
+    DataError,
+    Embeddings,
+    Index,
+    Indexer,
+    Layout,
+    Metric,
+    SpaceMismatchError,
+    SqlDistance,
+)
 from xmr_core.distances import unit
 
 __all__ = ["PQ", "PQConfig"]
@@ -34,9 +46,7 @@ class PQConfig:
     bytes: int = 8  # of a code; twice as many: twice the memory and time of a scan, higher recall
     bits: int = 8  # of a symbol, 2**bits centroids a part; 4 is what `fast` wants, and errs more for the same bytes
     rotation: str = "none"  # "opq" turns the space so that the parts quantize best: a minute of fit, higher recall
-    lists: int = (
-        0  # inverted lists; 0 scans every code. sqrt(n) to 16 sqrt(n): faster from 100,000 codes on, misses some
-    )
+    lists: int = 0  # inverted lists; 0 scans every code. sqrt(n) to 16 sqrt(n): faster from 100,000 codes, misses some
     probes: int = 16  # lists that a query scans; more: slower, higher recall
     fast: bool = False  # 4-bit fast scan: several times faster, by rounded tables, its finds ranked anew; misses a few
     seed: int = 0  # of the k-means
@@ -111,14 +121,13 @@ class PQ(Indexer):
     @property
     def dim(self) -> int:
         """d, the width of the vectors."""
-        m, _, dsub = self.codebooks.shape
-        return m * dsub
+        return int(self.codebooks[:, 0].size)
 
     @property
-    def metric(self) -> str:
+    def metric(self) -> Metric:
         """The metric that it was fitted under."""
         self.require_fit()
-        return str(self.state["metric"])
+        return cast(Metric, str(self.state["metric"]))
 
     def queries(self, embeddings: Embeddings) -> Embeddings:
         """See `Indexer.queries`: of the width and the metric that it was fitted on."""
@@ -157,29 +166,25 @@ class PQ(Indexer):
         vectors = self.stood_for(codes.values)
         return vectors @ self.state["rotation"].T if "rotation" in self.state else vectors
 
-    def tables(self, vectors: Floats) -> Doubles:
-        """(m, q, ksub): what each centroid of each part adds to a query's distance, see `added`."""
+    def tables(self, turned: Doubles) -> Iterator[Doubles]:
+        """For each part, (q, ksub): what each of its centroids adds to the distance of queries that were `turned`."""
         from scipy.spatial.distance import cdist
 
-        parts = np.split(self.turned(vectors), self.config.parts, axis=1)  # m of (q, dsub)
-        if self.metric == "l2":
-            return np.stack(
-                [cdist(part, book, "sqeuclidean") for part, book in zip(parts, self.codebooks, strict=True)]
-            )
-        return np.stack([-part @ book.T for part, book in zip(parts, self.codebooks.astype(np.float64), strict=True)])
+        for part, book in zip(_cut(turned, self.config.parts), self.codebooks.astype(np.float64), strict=True):
+            yield cdist(part, book, "sqeuclidean") if self.metric == "l2" else -part @ book.T
 
-    def added(self, entries: Doubles) -> Floats:
-        """The distance that the sum of a code's table entries stands for, float32."""
+    def added(self, sums: Doubles) -> Floats:
+        """The distances, float32, that sums of table entries stand for."""
         if self.metric == "l2":
-            entries = np.sqrt(entries)
-        return (entries + 1 if self.metric == "cosine" else entries).astype(np.float32)
+            return np.sqrt(sums).astype(np.float32)
+        return (sums + 1 if self.metric == "cosine" else sums).astype(np.float32)
 
     def distances(self, queries: Embeddings, codes: Codes) -> Floats:
         """See `Indexer.distances`: (q, n), summed in float64."""
-        tables = self.tables(self.queries(queries).values)
+        turned = self.turned(self.queries(queries).values)
         sums = np.zeros((len(queries), len(codes)))
-        for table, symbols in zip(tables, codes.values.T, strict=True):
-            sums += table[:, symbols]
+        for table, symbols in zip(self.tables(turned), codes.values.T, strict=True):
+            sums += np.take(table, symbols.astype(np.intp), axis=1)
         return self.added(sums)
 
     def build(self, codes: Codes) -> Index:
@@ -191,20 +196,22 @@ class PQ(Indexer):
 
     def sql(self) -> SqlDistance:
         """Codebooks, and the rotation where there is one: a query is multiplied by it (`vector @ rotation`) first."""
-        metric: Any = self.metric
-        return SqlDistance(
-            "pq", metric, {key: self.state[key] for key in ("codebooks", "rotation") if key in self.state}
-        )
+        tables = {name: self.state[name] for name in ("codebooks", "rotation") if name in self.state}
+        return SqlDistance("pq", self.metric, tables)
 
 
 def nearest_centroids(vectors: Doubles, codebooks: Floats) -> Symbols:
     """(n, m): for each part of each vector (n, d), the number of its nearest centroid, the smaller of equals."""
     symbols = np.empty((len(vectors), len(codebooks)), np.uint8)
-    parts = np.split(vectors, len(codebooks), axis=1)
-    for j, (part, book) in enumerate(zip(parts, codebooks.astype(np.float64), strict=True)):
+    for j, (part, book) in enumerate(zip(_cut(vectors, len(codebooks)), codebooks.astype(np.float64), strict=True)):
         closeness = part @ book.T - np.einsum("kd,kd->k", book, book) / 2  # (n, ksub); |c|^2 - 2<x, c>, halved, negated
         symbols[:, j] = closeness.astype(np.float32).argmax(axis=1)  # float32 makes equals of equal centroids
     return symbols
+
+
+def _cut(vectors: Doubles, m: int) -> Doubles:
+    """(m, n, d/m): the parts of vectors (n, d)."""
+    return vectors.reshape(len(vectors), m, -1).swapaxes(0, 1)
 
 
 def _compared(vectors: Floats, metric: str) -> Doubles:

@@ -5,6 +5,8 @@ Source of OPQ: Ge, He, Ke & Sun, CVPR 2013, section 3.1 (alternating) and 3.2 (t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ SAMPLE = 256  # vectors a centroid to learn from, at most
 TURNING = 64  # of them, to learn the rotation from
 ROUNDS = 20  # of OPQ
 STEPS = 2  # of k-means in a round
+ALONE = 1 << 28  # products in a step of k-means below which one thread does it: a tenth of a second
 
 Floats = NDArray[np.float32]
 
@@ -73,8 +76,21 @@ def _quantizer(d: int, config: PQConfig) -> Any:
 
 
 def _trained(quantizer: Any, vectors: Floats) -> Any:
-    quantizer.train(np.ascontiguousarray(vectors))
+    with _threads(len(vectors) * quantizer.ksub * quantizer.d):
+        quantizer.train(np.ascontiguousarray(vectors))
     return quantizer
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """Few products, one thread: on a busy machine, threads wait for one another far longer than they work."""
+    faiss = require_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if products < ALONE else before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _centroids_of(quantizer: Any) -> Floats:
@@ -85,7 +101,8 @@ def _centroids_of(quantizer: Any) -> Floats:
 def _centroids(vectors: Floats, count: int, seed: int) -> Floats:
     """(count, d): the centroids of inverted lists."""
     kmeans = require_faiss().Kmeans(vectors.shape[1], count, seed=seed, min_points_per_centroid=1)
-    kmeans.train(np.ascontiguousarray(vectors))
+    with _threads(vectors.size * count):
+        kmeans.train(np.ascontiguousarray(vectors))
     return np.asarray(kmeans.centroids, np.float32).reshape(count, -1)
 
 

@@ -312,12 +312,14 @@ def _pq(space: str, layout: Layout, metric: Metric) -> _Form:
         )"""
     return _Form(
         given=f"""
+        given AS MATERIALIZED (SELECT g.q_ FROM (SELECT q::FLOAT[]::DOUBLE[] AS q_) AS g WHERE g.q_ IS NOT NULL),
+        turned AS (
+            SELECT list(list_inner_product(t.axis::DOUBLE[], g.q_) ORDER BY t.dimension) AS vector
+            FROM {rotation} AS t, given AS g
+        ),
         vectors AS MATERIALIZED (
-            SELECT coalesce({_turned("v.q_", rotation)}, v.q_) AS vector, list_inner_product(v.q_, v.q_) AS whole
-            FROM (
-                SELECT g.q_::DOUBLE[] AS q_
-                FROM {_given("FLOAT", length, f"space {space}: a query is a vector")} AS g
-            ) AS v
+            SELECT coalesce(t.vector, g.q_) AS vector, list_inner_product(g.q_, g.q_) AS whole
+            FROM given AS g, turned AS t
         ),
         entries AS (
             SELECT b.part, b.symbol, {added.format(piece, centroid)} AS added, {square}, v.whole

@@ -16,21 +16,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ASK", "FILL", "KEEP", "LOOK", "File", "Json", "SpaceName", "Where", "Yes", "app", "counted", "opened"]
 
-FILL, ASK, LOOK, KEEP = "Fill a library", "Ask it", "Look at it", "Keep it"  # the panels of `xmr --help`
+PANELS = FILL, ASK, LOOK, KEEP = "Fill a library", "Ask it", "Look at it", "Keep it"  # of `xmr --help`, in this order
 
 FIRST_STEPS = """First steps:
 
-  xmr demo                                                   learn 1,696 emoji and search them: minutes
-  xmr add flickr.duckdb Flickr8k/                            pictures, sentences, and which go together
-  xmr fit flickr.duckdb "dcmh(bits=64) >> sign >> hamming"   train, encode, store the codes
-  xmr search flickr.duckdb "a dog on green grass"            text -> pictures
-  xmr search flickr.duckdb --image query.jpg                 picture -> texts
+  xmr demo                                      learn emoji and search them
+  xmr add my.duckdb Flickr8k/                   pictures and sentences
+  xmr fit my.duckdb "dcmh >> sign >> hamming"   train, encode, store codes
+  xmr search my.duckdb "a dog on green grass"   sentence to pictures
+  xmr search my.duckdb --image query.jpg        picture to sentences
 
-xmr COMMAND --help has examples of each. Exit codes: 0 done, 1 an error, 2 a command line not understood."""
+xmr COMMAND --help has examples of each.
+Exit codes: 0 done, 1 an error, 2 a command line that was not understood."""
 
 
 class Commands(TyperGroup):
     """The commands; an error that a person can do something about is one line, not a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, panel by panel."""
+        return sorted(
+            self.commands, key=lambda name: PANELS.index(getattr(self.commands[name], "rich_help_panel", KEEP))
+        )
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -58,7 +65,7 @@ app = typer.Typer(
     epilog=FIRST_STEPS,
 )
 
-File = Annotated[Path, typer.Argument(help="The library: a DuckDB file.", show_default=False)]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The library: a DuckDB file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="The space; needed where there are several.")]
 Where = Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog: \"split = 'test'\".")]

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,7 +16,7 @@ from xmr_core.errors import DataError, StorageError
 from xmr_core.types import IMAGE, TEXT
 
 if TYPE_CHECKING:
-    from xmr_core.evaluation import Evaluation
+    from xmr_core.evaluation import Evaluation, Measure
     from xmr_core.library import Library
     from xmr_core.results import Results
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=ASK)
 def search(
     file: File,
-    text: Annotated[str | None, typer.Argument(help="A sentence, in quotes.", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A sentence, in quotes.")] = None,
     image: Annotated[Path | None, typer.Option("--image", help="A picture's file.")] = None,
     item: Annotated[int | None, typer.Option("--item", help="The id of a stored item.")] = None,
     k: Annotated[int | None, typer.Option("-k", help="How many at most: 10, or all where --within is given.")] = None,
@@ -45,11 +45,11 @@ def search(
 
     Examples:
 
-      xmr search flickr.duckdb "a dog on green grass" -k 5
-      xmr search flickr.duckdb --image query.jpg --within 12
-      xmr search flickr.duckdb --item 42 --where "split = 'test'"
-      xmr search flickr.duckdb "a dog" -k 40 --html dogs.html
-      xmr search flickr.duckdb "a dog" --json | jq -r ".hits[].key"
+      xmr search my.duckdb "a dog on green grass" -k 5
+      xmr search my.duckdb --image query.jpg --within 12
+      xmr search my.duckdb --item 42 --where "split = 'test'"
+      xmr search my.duckdb "a dog" -k 40 --html dogs.html
+      xmr search my.duckdb "a dog" --json | jq -r ".hits[].key"
     """
     if sum(given is not None for given in (text, image, item)) != 1:
         raise typer.BadParameter("give one of: a sentence, --image, --item")
@@ -141,14 +141,17 @@ def evaluate(
 
     Examples:
 
-      xmr evaluate flickr.duckdb
-      xmr evaluate flickr.duckdb --space dcmh_sign_hamming --measure recall --queries "split = 'test'"
+      xmr evaluate my.duckdb
+      xmr evaluate my.duckdb --measure recall --queries "split = 'test'"
     """
     with opened(file, write=True) as db:
         names = space or db.spaces()
         if not names:
             raise DataError("no space yet: fit a recipe first")
-        made = [db.evaluate(name, queries=queries, database=database, measure=measure) for name in names]
+        made = [
+            db.evaluate(name, queries=queries, database=database, measure=cast("Measure | None", measure))
+            for name in names
+        ]
     if as_json:
         printing.as_json([_evaluation_facts(one) for one in made])
         return
@@ -176,9 +179,10 @@ def print_evaluation(made: Evaluation) -> None:
 @app.command(rich_help_panel=ASK)
 def sql(
     file: File,
-    query: Annotated[str, typer.Argument(help="A statement in DuckDB's SQL, in quotes.")],
+    query: Annotated[str, typer.Argument(metavar="STATEMENT", help="A statement in DuckDB's SQL, in quotes.")],
     values: Annotated[
-        list[str] | None, typer.Argument(help="Values of $1, $2, ...: numbers, true, false, null, else text.")
+        list[str] | None,
+        typer.Argument(metavar="VALUE", help="Values of $1, $2, ...: numbers, true, false, null, else text."),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Allow the statement to change the file.")] = False,
     rows: Annotated[int, typer.Option("--rows", help="Rows of a table to show; JSON and CSV give all.", min=1)] = 50,
@@ -191,10 +195,10 @@ def sql(
 
     Examples:
 
-      xmr sql flickr.duckdb "SELECT modality, count(*) FROM xmr.items GROUP BY ALL"
-      xmr sql flickr.duckdb "SELECT key, distance FROM xmr.search('a dog', 5) JOIN xmr.items USING (item_id)"
-      xmr sql flickr.duckdb "SELECT * FROM xmr.catalog WHERE key = ?" dog.jpg --json
-      xmr sql flickr.duckdb "CREATE TABLE likes (item_id BIGINT)" --write
+      xmr sql my.duckdb "SELECT * FROM xmr.search('a dog', 5)"
+      xmr sql my.duckdb "SELECT * FROM xmr.catalog WHERE key = ?" dog.jpg --json
+      xmr sql my.duckdb "SELECT space, recipe FROM xmr.spaces" --csv
+      xmr sql my.duckdb "CREATE TABLE likes (item_id BIGINT)" --write
     """
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")

@@ -36,8 +36,12 @@ def demo(
 
 @app.command(rich_help_panel=FILL)
 def add(
-    file: Annotated[Path, typer.Argument(help="The library: a DuckDB file, made where it is not there.")],
-    source: Annotated[Path, typer.Argument(help="A dataset's folder, a table of captions, or a folder of pictures.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The library: a DuckDB file, made where it is not there.")
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A dataset's folder, a table of captions, or a folder of pictures.")
+    ],
     reader: Annotated[str | None, typer.Option("--reader", help="The reader, where SOURCE is not recognised.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out unreadable pictures and empty texts, and name them.")
@@ -51,7 +55,7 @@ def add(
 
     Examples:
 
-      xmr add flickr.duckdb Flickr8k/               a dataset in its publisher's layout
+      xmr add my.duckdb Flickr8k/               a dataset in its publisher's layout
       xmr add shop.duckdb products.csv              a table of captions: csv, tsv or parquet
       xmr add mine.duckdb holiday/ --skip-bad       a folder of pictures, broken ones left out
     """
@@ -74,7 +78,9 @@ def add(
 @app.command(rich_help_panel=FILL)
 def fit(
     file: File,
-    recipe: Annotated[str, typer.Argument(help="Components joined by >>, in quotes; `xmr plugins` lists them.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Components joined by >>, in quotes; `xmr plugins` lists them.")
+    ],
     name: Annotated[str | None, typer.Option("--name", help="What the space is called, here and in SQL.")] = None,
     where: Annotated[
         str | None,
@@ -90,8 +96,8 @@ def fit(
 
     Examples:
 
-      xmr fit flickr.duckdb "dcmh(bits=64) >> sign >> hamming"
-      xmr fit flickr.duckdb "dcmh(bits=32) >> sign >> hamming" --name short --where "split = 'train'" --seed 1
+      xmr fit my.duckdb "dcmh(bits=64) >> sign >> hamming"
+      xmr fit my.duckdb "dcmh(bits=32) >> sign >> hamming" --name short --seed 1
       xmr plugins dcmh                              what its options mean and what they cost
     """
     with opened(file, write=True) as db:

@@ -13,13 +13,16 @@ from xmr_core.cli.app import KEEP, File, Json, Yes, app, counted, opened
 
 @app.command(rich_help_panel=KEEP)
 def export(
-    file: File, folder: Annotated[Path, typer.Argument(help="A new folder; a Parquet file a table goes into it.")]
+    file: File,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A new folder; a Parquet file a table goes into it.")
+    ],
 ) -> None:
     """Write a whole library, models and codes too, as Parquet files; `restore` reads them back bit for bit.
 
     Examples:
 
-      xmr export flickr.duckdb backup/
+      xmr export my.duckdb backup/
     """
     with opened(file) as db:
         db.export(folder)
@@ -28,8 +31,8 @@ def export(
 
 @app.command(rich_help_panel=KEEP)
 def restore(
-    file: Annotated[Path, typer.Argument(help="The library: a new DuckDB file, or one without items.")],
-    folder: Annotated[Path, typer.Argument(help="What `export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The library: a new DuckDB file, or one without items.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `export` wrote.")],
 ) -> None:
     """Read an export into a new library.
 
@@ -59,8 +62,8 @@ def delete(
 
     Examples:
 
-      xmr delete flickr.duckdb --id 17 --id 42
-      xmr delete flickr.duckdb --where "split = 'test'" --yes
+      xmr delete my.duckdb --id 17 --id 42
+      xmr delete my.duckdb --where "split = 'test'" --yes
     """
     if (ids is None) == (where is None):
         raise typer.BadParameter("give --id or --where")
@@ -78,7 +81,7 @@ def delete(
 @app.command(rich_help_panel=KEEP)
 def drop(
     file: File,
-    space: Annotated[str, typer.Argument(help="The space.")],
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="The space.")],
     version: Annotated[int | None, typer.Option("--version", help="One version; else all of them.")] = None,
     yes: Yes = False,
 ) -> None:
@@ -86,7 +89,7 @@ def drop(
 
     Examples:
 
-      xmr drop flickr.duckdb dcmh_sign_hamming --version 1
+      xmr drop my.duckdb dcmh_sign_hamming --version 1
     """
     with opened(file, write=True) as db:
         db.store.load_space(space, version)  # says what there is, where this is not
@@ -103,7 +106,7 @@ def compact(file: File, as_json: Json = False) -> None:
 
     Examples:
 
-      xmr compact flickr.duckdb
+      xmr compact my.duckdb
     """
     with opened(file, write=True) as db:
         before, after = db.compact()

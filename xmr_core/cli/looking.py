@@ -33,8 +33,8 @@ def info(file: File, as_json: Json = False) -> None:
 
     Examples:
 
-      xmr info flickr.duckdb
-      xmr info flickr.duckdb --json | jq ".spaces[].fingerprint"
+      xmr info my.duckdb
+      xmr info my.duckdb --json | jq ".spaces[].fingerprint"
     """
     with opened(file) as db:
         counts = dict(db.store.counts())
@@ -142,7 +142,7 @@ def _size(path: Path | None) -> int:
 
 @app.command(rich_help_panel=LOOK)
 def plugins(
-    name: Annotated[str | None, typer.Argument(help="A component, to see its options.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A component, to see its options.")] = None,
     as_json: Json = False,
 ) -> None:
     """What is installed: every component with its role and who brought it, and plugins that could not be loaded.
@@ -229,7 +229,7 @@ def doctor(file: File, as_json: Json = False) -> None:
 
     Examples:
 
-      xmr doctor flickr.duckdb && echo well
+      xmr doctor my.duckdb && echo well
     """
     with opened(file) as db:
         found = db.doctor()

@@ -1,0 +1,200 @@
+"""Locality-sensitive hashing: random hyperplanes, hash tables, and a look into the neighbouring buckets.
+
+Sources: Indyk and Motwani, STOC 1998 (tables); Charikar, STOC 2002 (hyperplanes); Lv et al., VLDB 2007 (multi-probe);
+Gong and Lazebnik, CVPR 2011 (the rotation).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+from xmr_core import rotations
+from xmr_core.distances import Scan, stacked, unit
+from xmr_core.exact import check_search, empty_hits, positions_of
+from xmr_core.vectors import VectorIndexer
+from xmr_lsh.tables import Tables, keys_of
+
+Rotation = Literal["none", "itq"]
+ITERATIONS = 30  # of itq, for each table
+TRAINED_ON = 1 << 16  # rows: itq learns from no more
+HASHED = 1 << 16  # rows that are hashed at once
+PROBING = 64  # queries that probe at once
+MOST_PROBES = 512  # in a table; a filter that wants more is scanned
+
+Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LshConfig:
+    """How many tables, how fine, and how far around each query they are searched."""
+
+    tables: int = 8  # more: higher recall, 4 bytes an item each, slower in proportion
+    planes: int | None = (
+        None  # 2**planes buckets a table; more: fewer candidates, lower recall; None: log2 of the items
+    )
+    probes: int = 32  # buckets looked into in each table; more: higher recall, more candidates; 1 is plain LSH
+    rotation: Rotation = "none"  # itq: planes learned from the data, higher recall; some seconds to fit
+    centre: bool = True  # planes through the mean of the data, so buckets fill evenly; False: through the origin
+    seed: int = 0  # of the planes
+
+    def __post_init__(self) -> None:
+        if self.planes is not None and not 1 <= self.planes <= 32:
+            raise xmr.ConfigError("planes", self.planes, "must be between 1 and 32")
+        if self.tables < 1:
+            raise xmr.ConfigError("tables", self.tables, "must be 1 or more")
+        if not 1 <= self.probes <= MOST_PROBES:
+            raise xmr.ConfigError("probes", self.probes, f"must be between 1 and {MOST_PROBES}")
+        if self.rotation not in get_args(Rotation):
+            raise xmr.ConfigError("rotation", self.rotation, f"must be one of {', '.join(get_args(Rotation))}")
+
+
+class Lsh(VectorIndexer):
+    """Stores float32 vectors; the tables hold 4 bytes an item and table. What the buckets give is ranked exactly.
+
+    Hyperplanes compare angles. Under cosine these are what is wanted. Under l2 they are angles about the mean, which
+    serves where vectors are about as long. Under ip every vector gets one more number, so that all are as long as the
+    longest, and the angle to a query then falls as the inner product rises: an exact reduction.
+    """
+
+    name: ClassVar[str] = "lsh"
+    Config: ClassVar[type[LshConfig]] = LshConfig
+    config: LshConfig
+
+    def learned(self, embeddings: xmr.Embeddings) -> dict[str, NDArray[Any]]:
+        """`centre` (h,) and `normals` (t, h, p) of the planes; h is d, and d + 1 under ip."""
+        if not len(embeddings):
+            raise xmr.DataError("lsh: nothing to fit on, got no vectors")
+        values, metric = embeddings.values, embeddings.metric
+        placed = on_sphere(values, _longest(values)) if metric == "ip" else _directed(values, metric)  # (n, h)
+        centre = placed.mean(axis=0, dtype=np.float64) if self.config.centre else np.zeros(placed.shape[1])
+        planes = self.config.planes or min(32, max(1, round(math.log2(len(embeddings)))))
+        normals = self._normals(placed, centre, planes)
+        arrays = {"centre": centre.astype(np.float32), "normals": normals.astype(np.float32)}
+        return {**super().learned(embeddings), **arrays}
+
+    def _normals(self, placed: Floats, centre: NDArray[np.float64], planes: int) -> NDArray[np.float64]:
+        """(t, h, p). Learned planes differ from table to table by the half of the data that they are learned from, and
+        by the rotation that they start from."""
+        rng = np.random.default_rng(self.config.seed)
+        n, h = placed.shape
+        if self.config.rotation == "none":
+            return np.stack([rotations.hyperplanes(h, planes, rng) for _ in range(self.config.tables)])
+        if planes > h:
+            raise xmr.ConfigError("planes", planes, f"must be at most {h}, the width of the vectors, for itq")
+        halves = [rng.choice(n, min(TRAINED_ON, -(-n // 2)), replace=False) for _ in range(self.config.tables)]
+        return np.stack([rotations.itq(placed[half] - centre, planes, ITERATIONS, rng) for half in halves])
+
+    def build(self, codes: xmr.Codes) -> xmr.Index:
+        """The tables, in about a second for a million vectors and table. Raises NotFittedError, DataError."""
+        scan = self.scan(codes)
+        keys = [keys_of(self.margins(self._items(block, scan.longest))) for block in _blocks(scan.vectors, HASHED)]
+        return LshIndex(self, scan, Tables(np.concatenate(keys), self.state["normals"].shape[2]) if keys else None)
+
+    def _items(self, vectors: Floats, longest: float) -> Floats:
+        return on_sphere(vectors, longest) if self.metric == "ip" else _directed(vectors, self.metric)
+
+    def probing(self, queries: Floats, longest: float) -> Floats:
+        """(q, t, p): how far queries lie above the planes, among items of which `longest` is the greatest length."""
+        if self.metric == "ip":
+            return self.margins(np.pad(unit(queries) * np.float32(longest), ((0, 0), (0, 1))))
+        return self.margins(_directed(queries, self.metric))
+
+    def margins(self, placed: Floats) -> Floats:
+        """(n, t, p): how far what is placed for hashing lies above the planes."""
+        margins: Floats = np.matmul(placed - self.state["centre"], self.state["normals"])  # (t, n, p)
+        return margins.transpose(1, 0, 2)
+
+
+def on_sphere(vectors: Floats, longest: float) -> Floats:
+    """(n, d + 1): vectors made as long as the longest, by one more number."""
+    missing = longest**2 - np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+    return np.column_stack([vectors, np.sqrt(np.maximum(missing, 0)).astype(np.float32)])
+
+
+def _directed(vectors: Floats, metric: str) -> Floats:
+    return unit(vectors) if metric == "cosine" else vectors
+
+
+def _longest(vectors: Floats) -> float:
+    return float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0)))
+
+
+def _blocks(vectors: Floats, size: int) -> list[Floats]:
+    return [vectors[start : start + size] for start in range(0, len(vectors), size)]
+
+
+class LshIndex(xmr.Index):
+    """The tables for candidates, a scan of these for the order, and a scan of all where there are too few."""
+
+    def __init__(self, indexer: Lsh, scan: Scan, tables: Tables | None) -> None:
+        self.indexer, self.scan, self.tables = indexer, scan, tables
+
+    def __len__(self) -> int:
+        return len(self.scan)
+
+    def search(
+        self,
+        queries: xmr.Embeddings,
+        k: int | None = 10,
+        within: float | None = None,
+        among: NDArray[np.int64] | None = None,
+    ) -> xmr.Hits:
+        """See `Index.search`. Exact for a radius without k, for subsets so small that scanning them is quicker, and
+        for queries whose buckets hold fewer than k."""
+        check_search(k, within)
+        vectors = self.indexer.queries(queries).values
+        places = None if among is None else positions_of(self.scan.ids, among)
+        probes = self._probes(places)
+        if self.tables is None or k is None or probes > MOST_PROBES:
+            return self._scan(places).search(vectors, k, within)
+        blocks = _blocks(vectors, PROBING)
+        return stacked([self._among_candidates(block, k, within, places, probes) for block in blocks], k)
+
+    def _among_candidates(
+        self, queries: Floats, k: int, within: float | None, places: Places | None, probes: int
+    ) -> xmr.Hits:
+        """The hits of a block of queries: each among its own candidates, or among all where these are fewer than k."""
+        assert self.tables is not None
+        hits = empty_hits(len(queries), k, exact=False)
+        allowed = np.full(len(self), places is None)
+        if places is not None:
+            allowed[places] = True
+        candidates, limits = self.tables.candidates(self.indexer.probing(queries, self.scan.longest), probes)
+        short = []
+        for row in range(len(queries)):
+            near = candidates[limits[row] : limits[row + 1]]
+            near = near[allowed[near]]
+            if len(near) < k:
+                short.append(row)
+            else:
+                _put(hits, [row], self.scan.at(near).search(queries[row : row + 1], k, within))
+        if short:
+            _put(hits, short, self._scan(places).search(queries[short], k, within))
+        return hits
+
+    def _probes(self, places: Places | None) -> int:
+        """The more items are not allowed, the more buckets are looked into, for as many candidates as without."""
+        probes = self.indexer.config.probes
+        if places is None or not len(places):
+            return probes
+        return 1 << math.ceil(math.log2(probes * len(self) / len(places)))
+
+    def _scan(self, places: Places | None) -> Scan:
+        return self.scan if places is None else self.scan.at(places)
+
+
+def _put(hits: xmr.Hits, rows: list[int], found: xmr.Hits) -> None:
+    hits.ids[rows], hits.distances[rows] = found.ids, found.distances
+
+
+@xmr.hookimpl
+def xmr_indexers() -> list[type[xmr.Indexer]]:
+    """The hash tables."""
+    return [Lsh]
