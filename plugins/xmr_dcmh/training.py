@@ -60,11 +60,10 @@ class Side:
         self.net.train()
         return torch.cat(blocks)
 
-    def start(self, schedule: Schedule) -> None:
-        """Fill the buffer from one pass, so that the first B means something, and make the optimiser."""
+    def fill(self) -> None:
+        """The buffer from one pass: what the first B is made of."""
         distinct, places = np.unique(self.items, return_inverse=True)
         self.buffer = self.outputs(distinct)[torch.from_numpy(places)]
-        self.optimiser = schedule.optimiser(self.groups)
 
     def weights(self) -> Arrays:
         """The net's tensors, copied."""
@@ -100,10 +99,9 @@ def train(
     """
     run = runs.current()
     for side in sides:
-        side.start(schedule)
-    saved = run.restore()
+        side.optimiser = schedule.optimiser(side.groups)
     best: Arrays = {}
-    first = 0 if saved is None else _restore(sides, saved, best)
+    first = _begin(sides, run.restore(), best)
     for epoch in run.track(range(first, schedule.epochs), "dcmh"):
         loss = _epoch(sides, similar, schedule, epoch, seed)
         score = validate() if validate else Score({})
@@ -200,12 +198,17 @@ def _checkpoint(sides: tuple[Side, Side]) -> Arrays:
     return arrays
 
 
-def _restore(sides: tuple[Side, Side], saved: Mapping[str, NDArray[Any]], best: Arrays) -> int:
-    """Put a checkpoint back; gives the epoch to go on from."""
+def _begin(sides: tuple[Side, Side], saved: Mapping[str, NDArray[Any]] | None, best: Arrays) -> int:
+    """Fill the buffers, or put a checkpoint back; gives the epoch to go on from."""
+    if saved is None:
+        for side in sides:
+            side.fill()
+        return 0
     _load(sides, saved)
     best |= _below("best", saved)
     for side in sides:
-        side.buffer = torch.from_numpy(saved[f"buffer/{side.modality}"]).to(side.buffer.device)
+        device = next(side.net.parameters()).device
+        side.buffer = torch.from_numpy(saved[f"buffer/{side.modality}"]).to(device)
         memories: dict[int, dict[str, Tensor]] = {}
         for key, array in _below(f"optimiser/{side.modality}", saved).items():
             index, name = key.split("/", 1)

@@ -74,7 +74,7 @@ class Lsh(VectorIndexer):
         values, metric = embeddings.values, embeddings.metric
         placed = on_sphere(values, _longest(values)) if metric == "ip" else _directed(values, metric)  # (n, h)
         centre = placed.mean(axis=0, dtype=np.float64) if self.config.centre else np.zeros(placed.shape[1])
-        planes = self.config.planes or min(32, max(1, round(math.log2(len(embeddings)))))
+        planes = self.config.planes or min(32, max(1, round(math.log2(len(embeddings) / 8))))
         normals = self._normals(placed, centre, planes)
         arrays = {"centre": centre.astype(np.float32), "normals": normals.astype(np.float32)}
         return {**super().learned(embeddings), **arrays}

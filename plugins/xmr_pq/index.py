@@ -19,7 +19,8 @@ __all__ = ["PQIndex"]
 
 QUERIES = 256  # that are searched for at once
 SPARE = 16  # candidates beyond k, so that rounding and ties at the end are seen
-REFINED = 4  # candidates a hit where tables are rounded to bytes
+REFINED = 4  # candidates a hit where faiss ranks by something near the distance
+FARTHEST = float(np.finfo(np.float32).max)
 
 ROWS = 1 << 16  # codes that are put into lists at once
 
@@ -29,15 +30,15 @@ Doubles = NDArray[np.float64]
 
 
 class PQIndex(Index):
-    """See `Index`. Exact over its codes but for inverted lists and fast scan, and exact there too with a filter, or
-    where they find fewer than k."""
+    """See `Index`. faiss's order is that of the distances, and hits are proven exact, but for fast scan (rounded
+    tables), cosine (faiss ranks by the squared distance to the query at length 1) and inverted lists (not all are
+    scanned). There the order among its finds is true, and all codes are compared where a query has too few finds, where
+    even the last of them is a hit, or where a filter or a large k makes that as quick."""
 
     def __init__(self, indexer: PQ, codes: Codes) -> None:
         self.indexer, self.codes = indexer, codes
-        self.complete = not (indexer.config.lists or indexer.config.fast)
-        norms = np.square(indexer.codebooks, dtype=np.float64).sum(axis=2)  # (m, ksub)
-        self.longest = float(np.sqrt(norms.max(axis=1).sum()))  # no code stands for a longer vector
-        self.columns = np.ascontiguousarray(codes.values.T)  # (m, n)
+        self.complete = indexer.metric != "cosine" and not (indexer.config.lists or indexer.config.fast)
+        self.longest = float(np.sqrt(indexer.norms.max(axis=1).sum()))  # no code stands for a longer vector
         self.scanner, *self.held = _scanner(indexer, codes)
 
     def __len__(self) -> int:
@@ -63,40 +64,30 @@ class PQIndex(Index):
         """The k nearest of a few queries, k below the number of codes."""
         turned = self.indexer.turned(queries.values)  # (q, d)
         width = min(len(self), max(k + SPARE, 0 if self.complete else REFINED * k))
-        shown, places = self._shown(turned, width)  # (q, width) each
-        ids = np.where(places < 0, -1, self.codes.ids[places])
-        hits = select(self._distances(turned, places), ids, k)
+        shown, places = self.scanner.search(
+            turned.astype(np.float32), width
+        )  # (q, width) each, -1 where none was found
+        distances = self.indexer.asymmetric(turned, self.codes.values[places])
+        distances[places < 0] = np.inf
+        hits = select(distances, np.where(places < 0, -1, self.codes.ids[places]), k)
         hits = Hits(hits.ids, hits.distances, exact=self.complete)
-        last = hits.distances[:, -1]  # inf where fewer than k were found
-        if self.complete:
-            unsure = (shown[:, -1] <= self._reach(turned, last)) & (width < len(self))
+        last = hits.distances[:, -1]  # (q,), inf where fewer than k were found
+        if width == len(self):
+            missed = last == np.inf
+        elif self.complete:
+            missed = (-shown if self.indexer.metric == "ip" else shown)[:, -1] <= self._reach(turned, last)
         else:
-            unsure = last > (np.finfo(np.float32).max if within is None else within)  # fewer than k, and more may exist
-        if unsure.any():
-            whole = nearest(self.indexer, queries.take(unsure), self.codes, k)
-            hits.ids[unsure], hits.distances[unsure] = whole.ids, whole.distances
+            missed = (distances[:, -1] <= last) | (last > (FARTHEST if within is None else within))
+        if missed.any():  # or may have: all codes decide
+            whole = nearest(self.indexer, queries.take(missed), self.codes, k)
+            hits.ids[missed], hits.distances[missed] = whole.ids, whole.distances
         return hits if within is None else _cut(hits, within)
 
-    def _shown(self, turned: Doubles, width: int) -> tuple[Floats, NDArray[np.int64]]:
-        """What faiss finds: (q, width) squared distances or negated products, ascending, and places; -1 for none."""
-        shown, places = self.scanner.search(turned.astype(np.float32), width)
-        return (shown if self.indexer.metric == "l2" else -shown), places
-
-    def _distances(self, turned: Doubles, places: NDArray[np.int64]) -> Floats:
-        """(q, width): the distances of codes at places, summed as `PQ.distances` does."""
-        sums = np.zeros(places.shape)
-        for table, symbols in zip(self.indexer.tables(turned), self.columns, strict=True):
-            sums += np.take_along_axis(table, symbols[places].astype(np.intp), axis=1)
-        return self.indexer.added(sums)
-
     def _reach(self, turned: Doubles, bounds: Floats) -> Doubles:
-        """(q,): the largest value that faiss may show for a code within `bounds` of its query."""
-        lengths = np.linalg.norm(turned, axis=1)
-        m, _, dsub = self.indexer.codebooks.shape  # sums of dsub products for an entry, of m entries for a code
-        if self.indexer.metric == "l2":
-            return reach(bounds, lengths, self.longest, m + dsub, "l2")
-        products = bounds - 1 if self.indexer.metric == "cosine" else bounds
-        return reach(products, lengths, self.longest, m + dsub, "ip")
+        """(q,): the largest squared distance, or negated inner product, that faiss may show for a code within `bounds`
+        of its query. It sums dsub products for an entry of its tables, and m entries for a code."""
+        m, _, dsub = self.indexer.codebooks.shape
+        return reach(bounds, np.linalg.norm(turned, axis=1), self.longest, m + dsub, self.indexer.metric)
 
 
 def _cut(hits: Hits, within: float) -> Hits:
@@ -165,4 +156,4 @@ def _packed(indexer: PQ, codes: Codes) -> Symbols:
 
 def _faiss_metric(indexer: PQ) -> int:
     faiss = require_faiss()
-    return int(faiss.METRIC_L2 if indexer.metric == "l2" else faiss.METRIC_INNER_PRODUCT)
+    return int(faiss.METRIC_INNER_PRODUCT if indexer.metric == "ip" else faiss.METRIC_L2)

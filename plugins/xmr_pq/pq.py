@@ -33,6 +33,7 @@ from xmr_core.distances import unit
 __all__ = ["PQ", "PQConfig"]
 
 ROWS = 4096  # vectors that are encoded at once
+SAME = 12  # decimals of a cosine distance; what remains below is rounding
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -76,12 +77,13 @@ class PQConfig:
 class PQ(Indexer):
     """Codes of `bytes` bytes that stand for vectors, compared by asymmetric distance computation.
 
-    The distance of a query to a code is that to the vector it stands for: Euclidean for l2, the negated inner product
-    for ip; under cosine both are taken of the vectors scaled to length 1, and it is 1 - their inner product.
+    The distance of a query to a code is that to the vector it stands for. Under cosine, vectors are scaled to length 1
+    before they are coded; those that codes stand for are a little shorter, and the distance allows for that.
 
-    State: `codebooks` (m, ksub, dsub) float32; `rotation` (d, d) float32 for OPQ, applied as `vector @ rotation`;
-    `lists` (lists, d) float32, centroids after rotation, with inverted lists; `metric`. A code's list is that of the
-    vector it stands for, so an index follows from codes and state, and `distances` is the same with lists or without.
+    State: `codebooks` (m, ksub, dsub) float32; with OPQ `rotation` (d, d) float32, whose rows are the new axes, so
+    that `vectors @ rotation.T` is cut into parts; with inverted lists `lists` (lists, d) float32, centroids after
+    rotation; `metric`. A code's list is that of the vector it stands for, so an index follows from codes and state,
+    and `distances` is the same with lists or without.
     """
 
     name = "pq"
@@ -119,6 +121,11 @@ class PQ(Indexer):
         return self.state["codebooks"]
 
     @property
+    def norms(self) -> Doubles:
+        """(m, ksub), the squared lengths of the centroids."""
+        return np.square(self.codebooks, dtype=np.float64).sum(axis=2)
+
+    @property
     def dim(self) -> int:
         """d, the width of the vectors."""
         return int(self.codebooks[:, 0].size)
@@ -141,7 +148,7 @@ class PQ(Indexer):
     def turned(self, vectors: Floats) -> Doubles:
         """(n, d): vectors as they are cut into parts, scaled to length 1 for cosine and rotated for OPQ."""
         compared = _compared(vectors, self.metric)
-        return compared @ self.state["rotation"].astype(np.float64) if "rotation" in self.state else compared
+        return compared @ self.state["rotation"].T.astype(np.float64) if "rotation" in self.state else compared
 
     def encode(self, embeddings: Embeddings, ids: NDArray[np.int64]) -> Codes:
         """See `Indexer.encode`; one byte a symbol.
@@ -164,28 +171,33 @@ class PQ(Indexer):
     def decode(self, codes: Codes) -> Floats:
         """(n, d): the vectors that codes stand for; of about length 1 for cosine."""
         vectors = self.stood_for(codes.values)
-        return vectors @ self.state["rotation"].T if "rotation" in self.state else vectors
+        return vectors @ self.state["rotation"] if "rotation" in self.state else vectors
 
     def tables(self, turned: Doubles) -> Iterator[Doubles]:
-        """For each part, (q, ksub): what each of its centroids adds to the distance of queries that were `turned`."""
+        """For each part, (q, ksub): what each centroid adds to the squared distance of queries that were `turned`, or
+        to their inner product for ip and cosine."""
         from scipy.spatial.distance import cdist
 
         for part, book in zip(_cut(turned, self.config.parts), self.codebooks.astype(np.float64), strict=True):
-            yield cdist(part, book, "sqeuclidean") if self.metric == "l2" else -part @ book.T
+            yield cdist(part, book, "sqeuclidean") if self.metric == "l2" else part @ book.T
 
-    def added(self, sums: Doubles) -> Floats:
-        """The distances, float32, that sums of table entries stand for."""
+    def asymmetric(self, turned: Doubles, symbols: Symbols) -> Floats:
+        """(q, n): distances of queries that were `turned` to symbols (n, m), or to (q, n, m), their own for each."""
+        rows = np.arange(len(turned))[:, None]  # (q, 1)
+        sums = np.zeros((len(turned), symbols.shape[-2]))
+        for j, table in enumerate(self.tables(turned)):
+            sums += table[rows, symbols[..., j]]
         if self.metric == "l2":
             return np.sqrt(sums).astype(np.float32)
-        return (sums + 1 if self.metric == "cosine" else sums).astype(np.float32)
+        if self.metric == "ip":
+            return -sums.astype(np.float32)
+        lengths = np.sqrt(self.norms[np.arange(self.config.parts), symbols].sum(axis=-1))  # (n,) or (q, n)
+        cosines = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+        return np.round(1 - cosines, SAME).clip(0).astype(np.float32)
 
     def distances(self, queries: Embeddings, codes: Codes) -> Floats:
-        """See `Indexer.distances`: (q, n), summed in float64."""
-        turned = self.turned(self.queries(queries).values)
-        sums = np.zeros((len(queries), len(codes)))
-        for table, symbols in zip(self.tables(turned), codes.values.T, strict=True):
-            sums += np.take(table, symbols.astype(np.intp), axis=1)
-        return self.added(sums)
+        """See `Indexer.distances`; summed in float64."""
+        return self.asymmetric(self.turned(self.queries(queries).values), codes.values)
 
     def build(self, codes: Codes) -> Index:
         """See `Indexer.build`; packed codes in faiss, which take `bytes` bytes each."""
@@ -195,7 +207,7 @@ class PQ(Indexer):
         return PQIndex(self, codes)
 
     def sql(self) -> SqlDistance:
-        """Codebooks, and the rotation where there is one: a query is multiplied by it (`vector @ rotation`) first."""
+        """Codebooks, and the rotation where there is one."""
         tables = {name: self.state[name] for name in ("codebooks", "rotation") if name in self.state}
         return SqlDistance("pq", self.metric, tables)
 

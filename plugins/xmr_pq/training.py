@@ -45,7 +45,7 @@ def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
     state: dict[str, NDArray[Any]] = {}
     if config.rotation == "opq" and len(sample) >= ksub:  # fewer are quantized without error, however they are turned
         state["rotation"] = learned_rotation(_sampled(sample, TURNING * ksub, rng), config)
-        sample = sample @ state["rotation"]
+        sample = sample @ state["rotation"].T
     state["codebooks"] = _codebooks(sample, config)
     if config.lists:
         state["lists"] = _centroids(sample, min(config.lists, len(sample)), config.seed)
@@ -107,30 +107,30 @@ def _centroids(vectors: Floats, count: int, seed: int) -> Floats:
 
 
 def learned_rotation(vectors: Floats, config: PQConfig) -> Floats:
-    """(d, d): an orthogonal R for which the parts of `vectors @ R` quantize best.
+    """(d, d): an orthogonal R for which the parts of `vectors @ R.T` quantize best.
 
     In turn, codebooks for the rotation (k-means going on from the last) and the rotation for the codebooks (orthogonal
     Procrustes). It begins as the paper's section 3.2 says or with no rotation, whichever errs less: descriptors such as
     SIFT come with good parts.
     """
     starts = [np.eye(vectors.shape[1], dtype=np.float32), eigenvalue_allocation(vectors, config.parts)]
-    rotation = min(starts, key=lambda start: _error(_quantizer(vectors.shape[1], config), vectors @ start))
+    rotation = min(starts, key=lambda start: _error(_quantizer(vectors.shape[1], config), vectors @ start.T))
     quantizer = _quantizer(vectors.shape[1], config)
     quantizer.cp.niter = STEPS
     run = runs.current()
     for step in run.track(range(ROUNDS), "pq: rotation"):
-        turned = vectors @ rotation  # (n, d)
+        turned = vectors @ rotation.T  # (n, d)
         _trained(quantizer, turned)
         quantizer.train_type = quantizer.Train_hot_start
         coded = quantizer.decode(quantizer.compute_codes(turned))
         run.log("pq", step, error=_mean_error(turned, coded))
-        U, _, Vt = np.linalg.svd(vectors.T.astype(np.float64) @ coded)
+        U, _, Vt = np.linalg.svd(coded.T.astype(np.float64) @ vectors)
         rotation = (U @ Vt).astype(np.float32)
     return rotation
 
 
 def eigenvalue_allocation(vectors: Floats, m: int) -> Floats:
-    """(d, d): principal axes, dealt to m parts of equal size so that the products of their variances are alike."""
+    """(d, d): principal axes as rows, dealt to m parts of equal size so that the products of their variances are alike."""
     variances, axes = np.linalg.eigh(np.cov(vectors.T.astype(np.float64)))
     variances = np.maximum(variances, 1e-9 * variances.max() + 1e-30)
     parts: list[list[int]] = [[] for _ in range(m)]
@@ -140,7 +140,7 @@ def eigenvalue_allocation(vectors: Floats, m: int) -> Floats:
         j = min((j for j in range(m) if len(parts[j]) < room), key=lambda j: (products[j], j))
         parts[j].append(int(axis))
         products[j] += np.log(variances[axis] / variances.min())
-    return axes[:, np.concatenate(parts)].astype(np.float32)
+    return np.ascontiguousarray(axes[:, np.concatenate(parts)].T, np.float32)
 
 
 def _error(quantizer: Any, vectors: Floats) -> float:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import distances, hits_of_pairs, pair_distances, stacked, unit
-from xmr_core.exact import check_search, empty_hits, positions_of
+from xmr_core.distances import pair_distances, stacked, unit
+from xmr_core.exact import check_search, empty_hits, positions_of, select
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 
 __all__ = ["Lattice", "LatticeConfig", "LatticeIndex", "rerank"]
@@ -32,6 +31,7 @@ FOUND = 1 << 18  # hits that a group may ask for; where k is large, groups are s
 CROWD = 4  # candidates a hit, above which a group tightens its bound
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
 
@@ -103,7 +103,10 @@ class Lattice(xmr.Indexer):
     def distances(self, queries: xmr.Embeddings, codes: xmr.Codes) -> Floats:
         """(q, n): 1 - cosine, or the Euclidean distance of unit vectors, from each query to each code's point."""
         self.lattice(codes.layout.dim)
-        return distances(self.sides(queries, codes.layout.dim), self.points(codes).astype(np.float32), "cosine")
+        sides = self.sides(queries, codes.layout.dim)
+        measure = _Measure(sides, self.lattice(codes.layout.dim).r2, queries.metric)
+        products = sides.astype(np.float64) @ self.points(codes).astype(np.float64).T  # (q, n)
+        return measure.distances(products, np.broadcast_to(measure.lengths[:, None], products.shape))
 
     def sides(self, queries: xmr.Embeddings, dim: int) -> Floats:
         """(q, d): what points are compared with: unit queries, or their own points where the distance is symmetric."""
@@ -150,33 +153,133 @@ class LatticeIndex(xmr.Index):
         check_search(k, within)
         sides = self.indexer.sides(queries, self.codes.layout.dim)
         index = self if among is None else self.among(among)
-        radius = np.inf if within is None else _cosine_of(within, queries.metric)
-        whole = self.indexer.config.distance == "symmetric"
         rows = max(1, min(GROUP, FOUND // (k or 1)))
-        parts = []
+        parts = [empty_hits(0, k or 0)]
         for start in range(0, len(sides), rows * GROUPS):
             part = sides[start : start + rows * GROUPS]
-            groups = [_Group(part[i : i + rows], k, radius, whole) for i in range(0, len(part), rows)]
+            groups = [self._group(part[i : i + rows], k, within, queries.metric) for i in range(0, len(part), rows)]
             for ids, points in index.blocks():
                 for group in groups:
                     group.meet(ids, points)
             parts += [group.hits() for group in groups]
-        hits = stacked(parts, k) if parts else empty_hits(0, k or 0)
-        return xmr.Hits(hits.ids, _as_metric(hits.distances, queries.metric), True)
+        return stacked(parts, k)
+
+    def _group(self, sides: Floats, k: int | None, within: float | None, metric: xmr.Metric) -> _Group:
+        r2 = self.indexer.lattice(self.codes.layout.dim).r2
+        whole = self.indexer.config.distance == "symmetric"
+        return _Group(sides, k, np.inf if within is None else within, _Measure(sides, r2, metric), whole)
+
+
+class _Measure:
+    """Distances of some queries from inner products with points of squared norm r2, and back.
+
+    A distance is 1 - cosine, or the Euclidean one of unit vectors; a query of length 0 has cosine 0 with everything.
+    """
+
+    def __init__(self, sides: Floats, r2: int, metric: xmr.Metric) -> None:
+        self.metric = metric
+        self.lengths: Doubles = np.sqrt(np.square(sides, dtype=np.float64).sum(axis=1) * r2)  # (q,) largest products
+
+    def distances(self, products: Doubles, lengths: Doubles) -> Floats:
+        """From inner products and, of the same shape, `lengths` of their queries."""
+        cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+        apart = np.maximum(1 - cosines, 0)
+        return (apart if self.metric == "cosine" else np.sqrt(2 * apart)).astype(np.float32)
+
+    def products(self, distances: Floats) -> Doubles:
+        """(q,): the inner products of points at these distances, one a query; -inf for inf."""
+        far = np.isinf(distances)
+        known = np.where(far, 0, distances).astype(np.float64)
+        apart = known if self.metric == "cosine" else np.sign(known) * known**2 / 2
+        return np.where(far, -np.inf, (1 - apart) * self.lengths)
 
 
 class _Group:
-    """A few queries, and the best that they have found so far by `1 - cosine`.
+    """A few queries, and the best that they have found so far.
 
-    A float32 product shows which points may be hits: those no less than a query's `floor`, from which the rounding has
-    been taken off; they are then compared exactly. Between whole numbers (`whole`) nothing is rounded, and once k are
-    found a point as far as the k-th is none, for its id is larger.
+    A float32 product shows which points may be hits: those that come to a query's floor, from which all that rounding
+    can do has been taken off. They alone are compared in float64. Products of whole numbers (`whole`) are not rounded.
     """
 
-    def __init__(self, sides: Floats, k: int | None, radius: float, whole: bool) -> None:
-        self.sides, self.k, self.radius, self.whole = sides, k, radius, whole
-        self.lengths = np.sqrt(np.einsum("qd,qd->q", sides, sides))
-        self.floors: Floats | None = None
-        self.best = empty_hits(len(sides), k or 0)
-        self.new: list[tuple[Positions, Positions, Floats]] = []  # rows, ids, 1 - cosine
-        self.crowd = 0
+    def __init__(self, sides: Floats, k: int | None, within: float, measure: _Measure, whole: bool) -> None:
+        self.sides, self.k, self.measure, self.whole = sides, k, measure, whole
+        rounding = (sides.shape[1] + 16) * 2.0**-23 * measure.lengths  # as in `xmr_core.distances.reach`
+        self.slack = np.full(len(sides), 0.25) if whole else rounding
+        self.bounds = np.full(len(sides), within, np.float32)  # a hit is no farther
+        self.floors = measure.products(self.bounds) - self.slack
+        self.guessed = k is None  # the floors are as high as the first points allow
+        self.best = empty_hits(len(sides), k or 0, exact=True)
+        self.new: list[tuple[Positions, Positions, Floats]] = []  # rows, ids, distances
+        self.crowd = 0  # how many are new
+
+    def meet(self, ids: Positions, points: NDArray[np.int8]) -> None:
+        """Take in points (n, d) whose ids (n,) are larger than all that came before."""
+        for start in range(0, len(points), TILE):
+            tile = points[start : start + TILE]
+            shown = self.sides @ tile.astype(np.float32).T  # (q, tile)
+            if not self.guessed:
+                self._guess(shown)
+            rows, columns = np.divmod(np.flatnonzero(shown >= self.floors.astype(np.float32)[:, None]), len(tile))
+            self._take(rows, ids[start + columns], tile[columns])
+
+    def _guess(self, shown: Floats) -> None:
+        """Whatever is among the k nearest comes to the k-th largest product of any points."""
+        if self.k is not None and shown.shape[1] >= self.k:
+            kth = np.partition(shown, -self.k, axis=1)[:, -self.k]  # (q,)
+            self.floors = np.maximum(self.floors, kth - self.slack)
+            self.guessed = True
+
+    def _take(self, rows: Positions, ids: Positions, points: NDArray[np.int8]) -> None:
+        """Note those of the candidates that are no farther than the bound of their query."""
+        products = np.einsum("pd,pd->p", self.sides[rows].astype(np.float64), points.astype(np.float64))
+        distances = self.measure.distances(products, self.measure.lengths[rows])
+        hit = distances <= self.bounds[rows]
+        self.new.append((rows[hit], ids[hit], distances[hit]))
+        self.crowd += int(np.count_nonzero(hit))
+        if self.k is not None and self.crowd > CROWD * self.k * len(self.sides):
+            self._settle(self.k)
+
+    def _settle(self, k: int | None) -> None:
+        """Keep the best alone. From here on a hit is nearer than the k-th: as far, its id would be larger."""
+        rows, ids, distances = (np.concatenate(column) for column in zip(*self.new, strict=True))
+        self.new, self.crowd = [], 0
+        found = _padded(len(self.sides), rows, ids, distances)
+        both = np.concatenate([self.best.distances, found.distances], axis=1)
+        self.best = select(both, np.concatenate([self.best.ids, found.ids], axis=1), k, _WHATEVER)
+        if k is not None:
+            last = self.best.distances[:, -1]
+            self.bounds = np.minimum(self.bounds, np.nextafter(last, np.float32(-np.inf)))
+            self.floors = self.measure.products(last) + (self.slack if self.whole else -self.slack)
+
+    def hits(self) -> xmr.Hits:
+        """The best of all that were met."""
+        if self.new:
+            self._settle(self.k)
+        return self.best
+
+
+def _padded(q: int, rows: Positions, ids: Positions, distances: Floats) -> xmr.Hits:
+    """Found pairs as hits, a row a query, in no order."""
+    order = np.argsort(rows, kind="stable")
+    counts = np.bincount(rows, minlength=q)
+    columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    hits = empty_hits(q, int(counts.max(initial=0)))
+    hits.ids[rows[order], columns] = ids[order]
+    hits.distances[rows[order], columns] = distances[order]
+    return hits
+
+
+def rerank(hits: xmr.Hits, queries: xmr.Embeddings, vectors: xmr.Codes, k: int = 10) -> xmr.Hits:
+    """The k nearest of each query's hits by their exact vectors, for those who keep vectors beside lattice codes.
+
+    `vectors` are codes of the `float` layout that hold all ids of `hits`; distances have the metric of `queries`.
+    Search for a few times k hits, and rerank them. Raises DataError where an id has no vector.
+    """
+    rows, ranks = np.nonzero(hits.ids >= 0)
+    ids = hits.ids[rows, ranks]
+    places = np.searchsorted(vectors.ids, ids).clip(max=max(0, len(vectors) - 1))
+    if len(ids) and (not len(vectors) or (vectors.ids[places] != ids).any()):
+        raise xmr.DataError("rerank: some hits have no vector; give the vectors of all codes that were searched")
+    exact = hits.distances.copy()
+    exact[rows, ranks] = pair_distances(queries.values, vectors.vectors, rows, places, queries.metric)
+    return select(exact, hits.ids, k)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import ConfigError, DataError
 
-__all__ = ["SphereLattice", "sphere_lattice"]
+__all__ = ["SphereLattice", "largest_r2", "sphere_lattice"]
 
 MAX_DIM = 1000  # positions take 10 bits of a sort key
 MAX_R2 = 1000  # the counting tables have r2**2 entries, and a point's numbers fit in int8
@@ -33,6 +33,30 @@ SCORES = 1 << 18  # scores of atoms held at once
 def sphere_lattice(dim: int, r2: int) -> SphereLattice:
     """The lattice of this dimension and squared radius, made once."""
     return SphereLattice(dim, r2)
+
+
+@lru_cache(maxsize=64)
+def largest_r2(dim: int, bits: int = 64) -> int:
+    """The squared radius of the most points that `bits` bits can number. Raises ConfigError where there is none.
+
+    >>> [largest_r2(24, bits) for bits in (16, 32, 64)]
+    [3, 10, 79]
+    """
+    if not 1 <= dim <= MAX_DIM:
+        raise ConfigError("dim", dim, f"must be between 1 and {MAX_DIM}")
+    theta = np.zeros(MAX_R2 + 1)
+    theta[np.square(np.arange(int(MAX_R2**0.5) + 1))] = 2
+    theta[0] = 1
+    sizes = np.zeros(MAX_R2 + 1)
+    sizes[0] = 1
+    for _ in range(dim):  # float64 is near enough to tell the candidates
+        sizes = np.minimum(np.convolve(sizes, theta)[: MAX_R2 + 1], 1e300)
+    sizes[0] = 0
+    sizes[sizes > 2.0**bits * (1 + 1e-9)] = 0
+    best = int(sizes.argmax())
+    if not sizes[best]:
+        raise ConfigError("dim", dim, f"the fewest points, of squared radius 1, need more than {bits} bits")
+    return best
 
 
 class SphereLattice:

@@ -249,7 +249,7 @@ def _bits(space: str, layout: Layout, metric: Metric) -> _Form:
         given=f"""
         asked AS MATERIALIZED (
             SELECT {_listed(f"g.q_[{j + 1}] AS w{j}" for j in words)}
-            FROM {_given("BIGINT", str(len(words)), f"space {space}: a query is a list of BIGINT words")} AS g
+            FROM {_given("BIGINT", len(words), f"space {space}: a query is a list of BIGINT words")} AS g
         )
         """,
         chosen="asked AS MATERIALIZED (SELECT * FROM chosen)",
@@ -273,7 +273,7 @@ def _float(space: str, layout: Layout, metric: Metric) -> _Form:
             SELECT v.vector, {square}
             FROM (
                 SELECT g.q_::DOUBLE[{d}] AS vector
-                FROM {_given("FLOAT", str(d), f"space {space}: a query is a vector")} AS g
+                FROM {_given("FLOAT", d, f"space {space}: a query is a vector")} AS g
             ) AS v
         )
         """,
@@ -305,21 +305,19 @@ def _pq(space: str, layout: Layout, metric: Metric) -> _Form:
     piece = "v.vector[b.part * len(b.centroid) + 1 : (b.part + 1) * len(b.centroid)]"
     centroid = "b.centroid::DOUBLE[]"
     square = f"list_inner_product({centroid}, {centroid}) AS square"
-    length = f"""
-        coalesce(
-            (SELECT any_value(len(t.axis)) FROM {rotation} AS t),
-            (SELECT sum(len(b.centroid)) FROM {codebook} AS b WHERE b.symbol = 0)
-        )"""
     return _Form(
         given=f"""
-        given AS MATERIALIZED (SELECT g.q_ FROM (SELECT q::FLOAT[]::DOUBLE[] AS q_) AS g WHERE g.q_ IS NOT NULL),
+        given AS MATERIALIZED (SELECT l.q_ FROM (SELECT q::FLOAT[]::DOUBLE[] AS q_) AS l WHERE l.q_ IS NOT NULL),
         turned AS (
             SELECT list(list_inner_product(t.axis::DOUBLE[], g.q_) ORDER BY t.dimension) AS vector
             FROM {rotation} AS t, given AS g
         ),
+        width AS (SELECT sum(len(b.centroid)) AS width FROM {codebook} AS b WHERE b.symbol = 0),
         vectors AS MATERIALIZED (
-            SELECT coalesce(t.vector, g.q_) AS vector, list_inner_product(g.q_, g.q_) AS whole
-            FROM given AS g, turned AS t
+            SELECT
+                {_of_length("coalesce(t.vector, g.q_)", "w.width", f"space {space}: a query is a vector")} AS vector,
+                list_inner_product(g.q_, g.q_) AS whole
+            FROM given AS g, turned AS t, width AS w
         ),
         entries AS (
             SELECT b.part, b.symbol, {added.format(piece, centroid)} AS added, {square}, v.whole
@@ -400,17 +398,19 @@ def _cosine(product: str, squares: str) -> str:
     return f"greatest(round(1 - coalesce(({product}) / nullif(sqrt({squares}), 0), 0), {SAME}), 0)"
 
 
-def _given(kind: str, length: str, rule: str) -> str:
-    """A derived table: the macro's parameter as the list `q_`, no row where it is NULL; an error at a wrong length."""
+def _given(kind: str, length: int, rule: str) -> str:
+    """A derived table: the macro's parameter as the list `q_`, no row where it is NULL."""
     return f"""(
-                SELECT
-                    CASE
-                        WHEN len(l.q_) = {length} THEN l.q_
-                        ELSE error('{rule} of length ' || {length} || ', got ' || len(l.q_))
-                    END AS q_
+                SELECT {_of_length("l.q_", str(length), rule)} AS q_
                 FROM (SELECT q::{kind}[] AS q_) AS l
                 WHERE l.q_ IS NOT NULL
             )"""
+
+
+def _of_length(query: str, length: str, rule: str) -> str:
+    """An expression: the query, or an error where its length is another."""
+    complaint = f"'{rule} of length ' || {length} || ', got ' || len({query})"
+    return f"CASE WHEN len({query}) = {length} THEN {query} ELSE error({complaint}) END"
 
 
 def _diagnostics(space: str, layout: Layout, columns: Sequence[str]) -> Iterator[str]:
