@@ -208,7 +208,8 @@ class SqlDistance:
     """How SQL computes an indexer's distance from the typed columns of its layout.
 
     `kind` names one of the storage's built-in forms: "hamming" (bits), "pq" (ADC with `tables`), "float" (with
-    `metric`) or "none". `tables` are arrays that become rows: for "pq", `codebooks` (m, ksub, dsub) float32.
+    `metric`) or "none". `tables` are arrays that become rows: for "pq", `codebooks` (m, ksub, dsub) float32, and
+    `rotation` (m * dsub, d) float32, rows orthonormal, where x is cut into parts as `rotation @ x`.
     """
 
     kind: Literal["hamming", "pq", "float", "none"]

@@ -21,6 +21,7 @@ from xmr_core import runs
 from xmr_core.distances import Scan, hits_of_pairs, pair_distances
 from xmr_core.exact import check_search, positions_of
 from xmr_core.vectors import VectorIndexer
+from xmr_hnsw.groups import Groups, Places
 
 INSTALL = "hnswlib is not installed; pip install 'xmr[hnsw]' (it is compiled, and wants a C++ compiler)"
 SPARE = 16  # hits asked of the graph beyond k, so that equals at the end go by id and not by luck
@@ -56,18 +57,17 @@ class Hnsw(VectorIndexer):
 
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """The graph: minutes a million vectors. Raises NotFittedError, DataError, PluginError without hnswlib."""
-        scan = self.scan(codes)
+        scan, config = self.scan(codes), self.config
+        groups = Groups.of(scan.vectors)
         graph = self._empty_graph()
         graph.init_index(
-            max(1, len(codes)),
-            M=self.config.m,
-            ef_construction=self.config.ef_construction,
-            random_seed=self.config.seed,
+            max(1, len(groups)), M=config.m, ef_construction=config.ef_construction, random_seed=config.seed
         )
-        for start in runs.current().track(range(0, len(codes), ADDED), f"hnsw: linking, {ADDED} at a time"):
-            places = np.arange(start, min(start + ADDED, len(codes)))
-            graph.add_items(scan.vectors[places], places, num_threads=self.config.threads)
-        return self._index(graph, scan, codes)
+        for start in runs.current().track(range(0, len(groups), ADDED), f"hnsw: linking, {ADDED} at a time"):
+            block = slice(start, start + ADDED)
+            numbers = np.arange(len(groups))[block]
+            graph.add_items(scan.vectors[groups.firsts[block]], numbers, num_threads=config.threads)
+        return self._index(graph, scan, groups, codes)
 
     def load_index(self, folder: Path, codes: xmr.Codes) -> xmr.Index | None:
         """The graph that was saved for these codes by this component; None where it is missing, another, or damaged."""
@@ -75,10 +75,10 @@ class Hnsw(VectorIndexer):
         try:
             if json.loads((folder / "about.json").read_text()) != _about(self, codes, folder / "graph.bin"):
                 return None
-            graph.load_index(str(folder / "graph.bin"), max_elements=max(1, len(codes)))
+            graph.load_index(str(folder / "graph.bin"))
         except (OSError, ValueError, RuntimeError):
             return None
-        return self._index(graph, scan, codes)
+        return self._index(graph, scan, Groups.of(scan.vectors), codes)
 
     def _empty_graph(self) -> Any:
         try:
@@ -87,16 +87,16 @@ class Hnsw(VectorIndexer):
             raise xmr.PluginError(INSTALL) from None
         return hnswlib.Index(space=self.metric, dim=self.dim)
 
-    def _index(self, graph: Any, scan: Scan, codes: xmr.Codes) -> xmr.Index:
+    def _index(self, graph: Any, scan: Scan, groups: Groups, codes: xmr.Codes) -> xmr.Index:
         graph.set_ef(self.config.ef)
-        return HnswIndex(self, graph, scan, codes)
+        return HnswIndex(self, graph, scan, groups, codes)
 
 
 class HnswIndex(xmr.Index):
     """The graph for few hits among many vectors, and an exact scan where that is as quick, or wants everything."""
 
-    def __init__(self, indexer: Hnsw, graph: Any, scan: Scan, codes: xmr.Codes) -> None:
-        self.indexer, self.graph, self.scan, self.codes = indexer, graph, scan, codes
+    def __init__(self, indexer: Hnsw, graph: Any, scan: Scan, groups: Groups, codes: xmr.Codes) -> None:
+        self.indexer, self.graph, self.scan, self.groups, self.codes = indexer, graph, scan, groups, codes
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -113,13 +113,11 @@ class HnswIndex(xmr.Index):
         vectors = self.indexer.queries(queries).values
         places = None if among is None else positions_of(self.scan.ids, among)
         fetched = self._fetched(k, places)
-        if k is None or fetched is None:
+        hits = None if k is None or fetched is None else self._walk(vectors, k, fetched, places)
+        if k is None or hits is None:
             return self._scan(places).search(vectors, k, within)
-        hits = self._walk(vectors, k, fetched, places)
-        if hits is None:
-            return self._scan(places).search(vectors, k, within)
-        if (hits.ids[:, -1] < 0).any():
-            short = np.flatnonzero(hits.ids[:, -1] < 0)
+        short = np.flatnonzero(hits.ids[:, -1] < 0)
+        if len(short):
             exact = self._scan(places).search(vectors[short], k)
             hits.ids[short], hits.distances[short] = exact.ids, exact.distances
         if within is not None:
@@ -127,35 +125,37 @@ class HnswIndex(xmr.Index):
             hits.ids[far], hits.distances[far] = -1, np.inf
         return hits
 
-    def _fetched(self, k: int | None, places: NDArray[np.int64] | None) -> int | None:
-        """How many hits to ask of the graph so that about `ef`, or k and some, are allowed; None where a scan of the
+    def _fetched(self, k: int | None, places: Places | None) -> int | None:
+        """How many groups to ask of the graph so that about `ef`, or k and some, are allowed; None where a scan of the
         allowed is as quick."""
         n, ef = len(self), self.indexer.config.ef
         allowed = n if places is None else len(places)
         if k is None or not allowed:
             return None
         fetched = k + SPARE if places is None else math.ceil(max(ef, k + SPARE) * n / allowed)
-        return None if allowed <= SCANNED * max(fetched, ef) else fetched
+        return None if allowed <= SCANNED * max(fetched, ef) else min(fetched, len(self.groups))
 
-    def _walk(
-        self, queries: NDArray[np.float32], k: int, fetched: int, places: NDArray[np.int64] | None
-    ) -> xmr.Hits | None:
+    def _walk(self, queries: NDArray[np.float32], k: int, fetched: int, places: Places | None) -> xmr.Hits | None:
         """What the graph finds that is allowed, at most k a query, by true distances; None where it fails: hnswlib
         gives all of `fetched` or nothing, and a graph may have unreachable vectors."""
         try:
             labels, _ = self.graph.knn_query(queries, k=fetched)
         except RuntimeError:
             return None
-        found = labels.astype(np.int64).ravel()  # (q * fetched,)
+        found = labels.astype(np.int64).ravel()  # (q * fetched,) groups
         rows = np.repeat(np.arange(len(queries)), fetched)
-        if places is not None:
-            allowed = np.zeros(len(self), bool)
-            allowed[places] = True
-            rows, found = rows[allowed[found]], found[allowed[found]]
-        distances = pair_distances(queries, self.scan.vectors, rows, found, self.indexer.metric)
-        return hits_of_pairs(len(queries), rows, self.scan.ids[found], distances, k)
+        distances = pair_distances(queries, self.scan.vectors, rows, self.groups.firsts[found], self.indexer.metric)
+        members, owners = self._allowed(places).expanded(found, k)
+        return hits_of_pairs(len(queries), rows[owners], self.scan.ids[members], distances[owners], k)
 
-    def _scan(self, places: NDArray[np.int64] | None) -> Scan:
+    def _allowed(self, places: Places | None) -> Groups:
+        if places is None:
+            return self.groups
+        allowed = np.zeros(len(self), bool)
+        allowed[places] = True
+        return self.groups.only(allowed)
+
+    def _scan(self, places: Places | None) -> Scan:
         return self.scan if places is None else self.scan.at(places)
 
     def save(self, folder: Path) -> bool:

@@ -19,7 +19,8 @@ __all__ = ["PQIndex"]
 
 QUERIES = 256  # that are searched for at once
 SPARE = 16  # candidates beyond k, so that rounding and ties at the end are seen
-REFINED = 4  # candidates a hit where faiss ranks by something near the distance
+REFINED = 8  # candidates a hit where faiss ranks by something near the distance
+CELLS = 1 << 20  # candidates looked at at once
 FARTHEST = float(np.finfo(np.float32).max)
 
 ROWS = 1 << 16  # codes that are put into lists at once
@@ -55,26 +56,25 @@ class PQIndex(Index):
         check_search(k, within)
         queries = self.indexer.queries(queries)
         codes = self.codes if among is None else self.codes.take(positions_of(self.codes.ids, among))
-        if k is None or among is not None or k >= len(codes):
+        width = 0 if k is None else max(k + SPARE, 0 if self.complete else REFINED * k)
+        if k is None or among is not None or width >= len(codes):
             return nearest(self.indexer, queries, codes, k, within)
-        blocks = [queries.take(slice(start, start + QUERIES)) for start in range(0, len(queries), QUERIES)]
-        return stacked([self._search(block, k, within) for block in blocks], k)
+        step = max(1, min(QUERIES, CELLS // width))
+        blocks = [queries.take(slice(start, start + step)) for start in range(0, len(queries), step)]
+        return stacked([self._search(block, k, within, width) for block in blocks], k)
 
-    def _search(self, queries: Embeddings, k: int, within: float | None) -> Hits:
-        """The k nearest of a few queries, k below the number of codes."""
+    def _search(self, queries: Embeddings, k: int, within: float | None, width: int) -> Hits:
+        """The k nearest of a few queries, from `width` candidates each."""
         turned = self.indexer.turned(queries.values)  # (q, d)
-        width = min(len(self), max(k + SPARE, 0 if self.complete else REFINED * k))
         shown, places = self.scanner.search(
             turned.astype(np.float32), width
         )  # (q, width) each, -1 where none was found
-        distances = self.indexer.asymmetric(turned, self.codes.values[places])
+        distances = self.indexer.own_distances(turned, self.codes.values[places])
         distances[places < 0] = np.inf
         hits = select(distances, np.where(places < 0, -1, self.codes.ids[places]), k)
         hits = Hits(hits.ids, hits.distances, exact=self.complete)
         last = hits.distances[:, -1]  # (q,), inf where fewer than k were found
-        if width == len(self):
-            missed = last == np.inf
-        elif self.complete:
+        if self.complete:
             missed = (-shown if self.indexer.metric == "ip" else shown)[:, -1] <= self._reach(turned, last)
         else:
             missed = (distances[:, -1] <= last) | (last > (FARTHEST if within is None else within))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from xmr_core.distances import unit
 __all__ = ["PQ", "PQConfig"]
 
 ROWS = 4096  # vectors that are encoded at once
+ROUNDING = 1e-12  # of squared lengths: a squared distance below it is 0
 SAME = 12  # decimals of a cosine distance; what remains below is rounding
 
 Floats = NDArray[np.float32]
@@ -123,7 +124,8 @@ class PQ(Indexer):
     @property
     def norms(self) -> Doubles:
         """(m, ksub), the squared lengths of the centroids."""
-        return np.square(self.codebooks, dtype=np.float64).sum(axis=2)
+        norms: Doubles = np.square(self.codebooks, dtype=np.float64).sum(axis=2)
+        return norms
 
     @property
     def dim(self) -> int:
@@ -181,23 +183,32 @@ class PQ(Indexer):
         for part, book in zip(_cut(turned, self.config.parts), self.codebooks.astype(np.float64), strict=True):
             yield cdist(part, book, "sqeuclidean") if self.metric == "l2" else part @ book.T
 
-    def asymmetric(self, turned: Doubles, symbols: Symbols) -> Floats:
-        """(q, n): distances of queries that were `turned` to symbols (n, m), or to (q, n, m), their own for each."""
+    def distances(self, queries: Embeddings, codes: Codes) -> Floats:
+        """See `Indexer.distances`; summed in float64."""
+        turned = self.turned(self.queries(queries).values)
+        sums = np.zeros((len(codes), len(turned)))  # (n, q): a look-up copies a row
+        for table, symbols in zip(self.tables(turned), codes.values.T, strict=True):
+            sums += np.ascontiguousarray(table.T)[symbols]
+        return np.ascontiguousarray(self._distances(sums.T, codes.values))
+
+    def own_distances(self, turned: Doubles, symbols: Symbols) -> Floats:
+        """(q, c): distances of queries that were `turned` to c candidates of their own, symbols (q, c, m)."""
         rows = np.arange(len(turned))[:, None]  # (q, 1)
-        sums = np.zeros((len(turned), symbols.shape[-2]))
+        sums = np.zeros(symbols.shape[:2])
         for j, table in enumerate(self.tables(turned)):
-            sums += table[rows, symbols[..., j]]
+            sums += table[rows, symbols[:, :, j]]
+        return self._distances(sums, symbols)
+
+    def _distances(self, sums: Doubles, symbols: Symbols) -> Floats:
+        """Sums (q, n) of table entries as distances to symbols (n, m) or (q, n, m)."""
         if self.metric == "l2":
             return np.sqrt(sums).astype(np.float32)
         if self.metric == "ip":
-            return -sums.astype(np.float32)
+            return np.negative(sums).astype(np.float32)
         lengths = np.sqrt(self.norms[np.arange(self.config.parts), symbols].sum(axis=-1))  # (n,) or (q, n)
         cosines = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
-        return np.round(1 - cosines, SAME).clip(0).astype(np.float32)
-
-    def distances(self, queries: Embeddings, codes: Codes) -> Floats:
-        """See `Indexer.distances`; summed in float64."""
-        return self.asymmetric(self.turned(self.queries(queries).values), codes.values)
+        distances: Doubles = np.round(1 - cosines, SAME).clip(0)
+        return distances.astype(np.float32)
 
     def build(self, codes: Codes) -> Index:
         """See `Indexer.build`; packed codes in faiss, which take `bytes` bytes each."""
@@ -208,7 +219,9 @@ class PQ(Indexer):
 
     def sql(self) -> SqlDistance:
         """Codebooks, and the rotation where there is one."""
-        tables = {name: self.state[name] for name in ("codebooks", "rotation") if name in self.state}
+        tables: dict[str, NDArray[Any]] = {
+            name: self.state[name] for name in {"codebooks", "rotation"} & self.state.keys()
+        }
         return SqlDistance("pq", self.metric, tables)
 
 
@@ -216,9 +229,15 @@ def nearest_centroids(vectors: Doubles, codebooks: Floats) -> Symbols:
     """(n, m): for each part of each vector (n, d), the number of its nearest centroid, the smaller of equals."""
     symbols = np.empty((len(vectors), len(codebooks)), np.uint8)
     for j, (part, book) in enumerate(zip(_cut(vectors, len(codebooks)), codebooks.astype(np.float64), strict=True)):
-        closeness = part @ book.T - np.einsum("kd,kd->k", book, book) / 2  # (n, ksub); |c|^2 - 2<x, c>, halved, negated
-        symbols[:, j] = closeness.astype(np.float32).argmax(axis=1)  # float32 makes equals of equal centroids
+        sizes = _squares(part)[:, None] + _squares(book)  # (n, ksub)
+        gaps = sizes - 2 * (part @ book.T)  # |x - c|^2
+        gaps[gaps < ROUNDING * sizes] = 0
+        symbols[:, j] = gaps.astype(np.float32).argmin(axis=1)  # in float32, equal centroids are equally far
     return symbols
+
+
+def _squares(vectors: Doubles) -> Doubles:
+    return np.einsum("nd,nd->n", vectors, vectors)
 
 
 def _cut(vectors: Doubles, m: int) -> Doubles:

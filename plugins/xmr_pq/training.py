@@ -43,13 +43,26 @@ def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
     ksub = 2**config.bits
     sample = _sampled(vectors, SAMPLE * max(ksub, config.lists), rng)
     state: dict[str, NDArray[Any]] = {}
-    if config.rotation == "opq" and len(sample) >= ksub:  # fewer are quantized without error, however they are turned
-        state["rotation"] = learned_rotation(_sampled(sample, TURNING * ksub, rng), config)
-        sample = sample @ state["rotation"].T
-    state["codebooks"] = _codebooks(sample, config)
-    if config.lists:
-        state["lists"] = _centroids(sample, min(config.lists, len(sample)), config.seed)
+    with _threads(sample.size * max(ksub, config.lists)):
+        if config.rotation == "opq" and len(sample) >= ksub:  # fewer are coded without error, however they are turned
+            state["rotation"] = learned_rotation(_sampled(sample, TURNING * ksub, rng), config)
+            sample = sample @ state["rotation"].T
+        state["codebooks"] = _codebooks(sample, config)
+        if config.lists:
+            state["lists"] = _centroids(sample, min(config.lists, len(sample)), config.seed)
     return state
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """Few products, one thread: on a busy machine, threads wait for one another far longer than they work."""
+    faiss = require_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if products < ALONE else before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _sampled(vectors: Floats, most: int, rng: np.random.Generator) -> Floats:
@@ -76,21 +89,8 @@ def _quantizer(d: int, config: PQConfig) -> Any:
 
 
 def _trained(quantizer: Any, vectors: Floats) -> Any:
-    with _threads(len(vectors) * quantizer.ksub * quantizer.d):
-        quantizer.train(np.ascontiguousarray(vectors))
+    quantizer.train(np.ascontiguousarray(vectors))
     return quantizer
-
-
-@contextmanager
-def _threads(products: int) -> Iterator[None]:
-    """Few products, one thread: on a busy machine, threads wait for one another far longer than they work."""
-    faiss = require_faiss()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if products < ALONE else before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _centroids_of(quantizer: Any) -> Floats:
@@ -101,8 +101,7 @@ def _centroids_of(quantizer: Any) -> Floats:
 def _centroids(vectors: Floats, count: int, seed: int) -> Floats:
     """(count, d): the centroids of inverted lists."""
     kmeans = require_faiss().Kmeans(vectors.shape[1], count, seed=seed, min_points_per_centroid=1)
-    with _threads(vectors.size * count):
-        kmeans.train(np.ascontiguousarray(vectors))
+    kmeans.train(np.ascontiguousarray(vectors))
     return np.asarray(kmeans.centroids, np.float32).reshape(count, -1)
 
 
@@ -130,7 +129,7 @@ def learned_rotation(vectors: Floats, config: PQConfig) -> Floats:
 
 
 def eigenvalue_allocation(vectors: Floats, m: int) -> Floats:
-    """(d, d): principal axes as rows, dealt to m parts of equal size so that the products of their variances are alike."""
+    """(d, d): principal axes as rows, dealt to m equal parts so that the products of their variances are alike."""
     variances, axes = np.linalg.eigh(np.cov(vectors.T.astype(np.float64)))
     variances = np.maximum(variances, 1e-9 * variances.max() + 1e-30)
     parts: list[list[int]] = [[] for _ in range(m)]

@@ -245,11 +245,12 @@ class _Group:
         self.new, self.crowd = [], 0
         found = _padded(len(self.sides), rows, ids, distances)
         both = np.concatenate([self.best.distances, found.distances], axis=1)
-        self.best = select(both, np.concatenate([self.best.ids, found.ids], axis=1), k, _WHATEVER)
+        self.best = select(both, np.concatenate([self.best.ids, found.ids], axis=1), k)
         if k is not None:
             last = self.best.distances[:, -1]
             self.bounds = np.minimum(self.bounds, np.nextafter(last, np.float32(-np.inf)))
-            self.floors = self.measure.products(last) + (self.slack if self.whole else -self.slack)
+            floors = self.measure.products(last) + (self.slack if self.whole else -self.slack)
+            self.floors = np.maximum(self.floors, floors)
 
     def hits(self) -> xmr.Hits:
         """The best of all that were met."""

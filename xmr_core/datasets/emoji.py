@@ -28,7 +28,7 @@ SPLIT = Sizes(query=300, train=1_200, total=1_900)
 
 @dataclass(frozen=True)
 class Drawings(Sequence[bytes]):
-    """SVG files as the bytes of PNG files, `size` pixels wide and high, on white. Drawn when asked for, in some 2 ms."""
+    """SVG files as the bytes of PNG files, `size` pixels wide and high, on white; drawn when asked for (2 ms)."""
 
     files: tuple[Path, ...]
     size: int

@@ -85,7 +85,8 @@ def _column(file: Path, n: int) -> NDArray[np.uint8]:
         raise DataError(
             f"nus_wide: {file.name}: expected {n} lines of 0 or 1, as the list of pictures, got {len(values)}"
         )
-    return (values == b"1").astype(np.uint8)
+    column: NDArray[np.uint8] = (values == b"1").astype(np.uint8)
+    return column
 
 
 def _texts(file: Path, names: list[str], n: int) -> list[str]:

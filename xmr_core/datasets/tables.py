@@ -18,9 +18,8 @@ from xmr_core.types import IMAGE, TEXT, Items
 
 __all__ = ["table"]
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
-SUFFIXES = (*SEPARATORS, *PARQUET)
+SUFFIXES = (".csv", ".tsv", *PARQUET)
 SEVERAL = re.compile(r"\s*[;|,]\s*")  # between the labels of a picture
 WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")  # what 64 bits hold; 007 is a name
 DECIMAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -85,7 +84,7 @@ def table(
         labels=marks,
     )
     links = np.stack([own, np.arange(len(kept))], axis=1)
-    return dataset(path.stem, images, texts, links, names, f"of column split of {path.name}", faults)
+    return dataset(path.stem, images, texts, links, names, f"in {path.name}", faults)
 
 
 # reading
@@ -97,15 +96,20 @@ def _columns(path: Path) -> Columns:
         raise DataError(f"there is no table {str(path)!r}")
     if suffix in PARQUET:
         return _parquet(path)
-    if suffix not in SEPARATORS:
+    if suffix not in SUFFIXES:
         raise DataError(f"{path.name}: expected a table that ends in {', '.join(SUFFIXES)}")
-    quoting = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
-    with path.open(encoding="utf-8-sig", newline="") as rows:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if suffix == ".csv":
+            reader = csv.reader(file)
+        else:
+            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
-            table = [row for row in csv.reader(rows, delimiter=SEPARATORS[suffix], quoting=quoting) if row]
+            rows = [row for row in reader if row]
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(f"{path.name} cannot be read as {suffix[1:].upper()} in UTF-8: {error}") from None
-    header, body = table[0] if table else [], table[1:]
+    header, body = rows[0] if rows else [], rows[1:]
+    if len(set(header)) < len(header):
+        raise DataError(f"{path.name}: two columns have one name: {', '.join(header)}")
     for number, row in enumerate(body, 1):
         if len(row) != len(header):
             raise DataError(f"{path.name}: row {number} has {len(row)} fields, the header {len(header)}")

@@ -1,0 +1,165 @@
+"""The live functions on connections of a user's: writing, reading only, attached; and what they leave behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from xmr_core.errors import StorageError
+from xmr_storage import live
+
+
+class Library:
+    """A fake: finds 10, 11, ... at 0, 0.5, ...; the space `vectors` compares vectors, any other bits."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, str | None]] = []
+
+    def search(self, text: str, k: int, space: str | None) -> tuple[list[int], list[float]]:
+        self.calls.append((text, k, space))
+        if space == "cats":
+            raise ValueError("no space 'cats'; there are dogs, vectors")
+        return list(range(10, 10 + k)), [i / 2 for i in range(k)]
+
+    def encode(self, text: str, space: str | None) -> list[int] | list[float]:
+        return [0.5, 1.0] if space == "vectors" else [len(text), -1]
+
+
+@pytest.fixture
+def library() -> Library:
+    return Library()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with a little of a library in it, and a table of the user's."""
+    path = tmp_path / "my file.duckdb"
+    with duckdb.connect(path) as con:
+        con.execute("CREATE SCHEMA xmr")
+        con.execute("CREATE TABLE xmr.items AS SELECT 10 AS item_id")
+        con.execute("CREATE MACRO xmr.topk_s(q, k) AS TABLE SELECT unnest(q::BIGINT[]) AS word LIMIT k")
+        con.execute("CREATE TABLE mine AS SELECT 11 AS item_id, 'a dog' AS name, 1 AS k, 'x' AS query")
+    return path
+
+
+@pytest.fixture(params=["writing", "reading", "attached"])
+def con(request: pytest.FixtureRequest, path: Path, library: Library) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A registered connection: on the file, or in memory with the file attached."""
+    attached = request.param == "attached"
+    with duckdb.connect(":memory:" if attached else path, read_only=request.param == "reading") as con:
+        if attached:
+            con.execute(f"ATTACH '{path}' AS theirs (READ_ONLY)")
+        live.attach(con, library.search, library.encode)
+        yield con
+
+
+def test_search_is_a_table_in_schema_xmr(con: duckdb.DuckDBPyConnection, library: Library) -> None:
+    assert con.execute("FROM xmr.search('a dog', 3)").fetchall() == [(10, 0.0), (11, 0.5), (12, 1.0)]
+    assert con.execute("SELECT count(*) FROM xmr.search('a dog')").fetchall() == [(10,)]
+    assert con.execute("FROM xmr.search('a cat', k := 1, space := 'dogs')").fetchall() == [(10, 0.0)]
+    assert set(library.calls) == {("a dog", 3, None), ("a dog", 10, None), ("a cat", 1, "dogs")}
+
+
+def test_what_the_file_has_in_schema_xmr_is_still_there(con: duckdb.DuckDBPyConnection) -> None:
+    assert con.execute("FROM xmr.items SEMI JOIN xmr.search('a dog', 3) USING (item_id)").fetchall() == [(10,)]
+    assert con.execute("FROM xmr.topk_s(xmr.encode_text('a dog'), 2)").fetchall() == [(5,), (-1,)]
+
+
+def test_words_and_vectors_have_a_function_each(con: duckdb.DuckDBPyConnection) -> None:
+    assert con.execute("SELECT xmr.encode_text('a dog')").fetchall() == [([5, -1],)]
+    assert con.execute("SELECT xmr.embed_text('a dog', space := 'vectors')").fetchall() == [([0.5, 1.0],)]
+    with pytest.raises(duckdb.Error, match=r"xmr\.embed_text"):
+        con.execute("SELECT xmr.encode_text('a dog', space := 'vectors')")
+    with pytest.raises(duckdb.Error, match=r"xmr\.encode_text"):
+        con.execute("SELECT xmr.embed_text('a dog')")
+
+
+def test_nothing_finds_nothing(con: duckdb.DuckDBPyConnection, library: Library) -> None:
+    assert con.execute("FROM xmr.search(NULL)").fetchall() == []
+    assert con.execute("FROM xmr.search('a dog', NULL)").fetchall() == []
+    assert con.execute("SELECT xmr.encode_text(NULL)").fetchall() == [(None,)]
+    assert library.calls == []
+
+
+def test_arguments_may_be_bound_or_come_from_a_table(con: duckdb.DuckDBPyConnection, library: Library) -> None:
+    assert con.execute("FROM xmr.search($1, $2)", ["it's", 1]).fetchall() == [(10, 0.0)]
+    con.execute("CREATE TEMP TABLE texts AS SELECT 'a dog' AS query, 2 AS k")
+    found = con.execute("SELECT n.item_id FROM texts, xmr.search(query, k) AS n ORDER BY n.item_id").fetchall()
+    assert found == [(10,), (11,)]
+    assert [call[0] for call in library.calls] == ["it's", "a dog"]
+
+
+def test_the_library_says_what_is_wrong(con: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(duckdb.Error, match="there are dogs, vectors"):
+        con.execute("FROM xmr.search('a dog', space := 'cats')")
+
+
+def test_registering_again_changes_nothing(con: duckdb.DuckDBPyConnection, library: Library) -> None:
+    path = con.execute("SELECT current_setting('search_path')").fetchall()
+    functions = con.execute("SELECT count(*) FROM duckdb_functions()").fetchall()
+    live.attach(con, library.search, library.encode)
+    assert con.execute("SELECT current_setting('search_path')").fetchall() == path
+    assert con.execute("SELECT count(*) FROM duckdb_functions()").fetchall() == functions
+
+
+def test_a_cursor_registers_for_itself(con: duckdb.DuckDBPyConnection, library: Library) -> None:
+    cursor = con.cursor()
+    with pytest.raises(duckdb.Error):
+        cursor.execute("FROM xmr.search('a dog', 1)")
+    live.attach(cursor, library.search, library.encode)
+    assert cursor.execute("FROM xmr.search('a dog', 1)").fetchall() == [(10, 0.0)]
+
+
+def test_the_users_own_tables_come_first(path: Path, library: Library) -> None:
+    with duckdb.connect(path) as con:
+        con.execute("CREATE SCHEMA work")
+        con.execute("USE work")
+        live.attach(con, library.search, library.encode)
+        con.execute("CREATE TABLE items AS SELECT 'mine' AS whose")
+        assert con.execute("FROM items").fetchall() == [("mine",)]
+        assert con.execute("SELECT current_schema()").fetchall() == [("work",)]
+        where = "SELECT schema_name FROM duckdb_tables() WHERE table_name = 'items' ORDER BY schema_name"
+        assert con.execute(where).fetchall() == [("work",), ("xmr",)]
+
+
+def test_nothing_is_left_in_the_file(path: Path, library: Library) -> None:
+    with duckdb.connect(path) as con:
+        live.attach(con, library.search, library.encode)
+        con.execute("FROM xmr.search('a dog', 1)")
+    program = f"""
+import duckdb
+con = duckdb.connect({str(path)!r})
+print(con.execute("SELECT function_name FROM duckdb_functions() WHERE schema_name = 'xmr'").fetchall())
+print(con.execute("SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND database_name <> 'temp'").fetchall())
+"""
+    run = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[0] == "[('topk_s',)]"
+    assert "live" not in run.stdout
+
+
+def test_a_transaction_that_has_written_is_told(path: Path, library: Library) -> None:
+    with duckdb.connect(path) as con:
+        con.execute("BEGIN")
+        con.execute("INSERT INTO mine VALUES (12, 'a cat', 1, 'y')")
+        with pytest.raises(StorageError, match="live functions cannot be made here"):
+            live.attach(con, library.search, library.encode)
+        con.execute("ROLLBACK")
+        live.attach(con, library.search, library.encode)
+        assert con.execute("FROM xmr.search('a dog', 1)").fetchall() == [(10, 0.0)]
+
+
+def test_the_library_may_query_the_file_meanwhile(path: Path) -> None:
+    """By a cursor: the connection that runs the statement would wait for itself."""
+    with duckdb.connect(path) as con, con.cursor() as cursor:
+
+        def search(text: str, k: int, space: str | None) -> tuple[list[int], list[float]]:
+            ids = [row[0] for row in cursor.execute("SELECT item_id FROM mine").fetchall()]
+            return ids, [0.0] * len(ids)
+
+        live.attach(con, search, lambda text, space: [1])
+        assert con.execute("FROM xmr.search('a dog', 1)").fetchall() == [(11, 0.0)]
