@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def hamming(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int, bits: int) -> list[Section]:
-    """One query over random codes: among all, and among the pictures alone."""
+    """One query over random codes: among all, among the pictures, and a stored text in place of the query."""
     layout = Layout("bits", bits)
     codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, layout.nbytes), dtype=np.uint8), layout)
     publish(con, f"b{bits}", codes, SqlDistance("hamming", "hamming"))
@@ -62,6 +62,7 @@ def hamming(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int,
     q: list[int] = words(packed)[0].tolist()
     counted = " + ".join(f"bit_count(xor(w{j}, {word}))::INTEGER" for j, word in enumerate(q))
     summed = " + ".join(counted_by_sums(f"xor(w{j}, {word})") for j, word in enumerate(q))
+    paired = " + ".join(f"bit_count(xor(c.w{j}, s.w{j}))::INTEGER" for j in range(len(q)))
     table = f"xmr.code_b{bits}_v1"
     hits = f"min({{'distance': {counted}, 'item_id': item_id}}, {K})"
     index = faiss.IndexBinaryFlat(bits)
@@ -84,7 +85,19 @@ def hamming(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int,
                 con, f"SELECT item_id, {counted} AS distance FROM {table} WHERE modality = 'image' {NEAREST}"
             ),
             f"xmr.topk_b{bits}, modality := 'image'": way(con, f"FROM xmr.topk_b{bits}({q}, {K}, modality := 'image')"),
-            f"xmr.like_b{bits} of a text": way(con, f"FROM xmr.like_b{bits}(1, {K})"),
+        },
+        {
+            "hand: the pictures like a stored text": way(
+                con,
+                f"""
+                SELECT c.item_id, {paired} AS distance
+                FROM {table} AS c, {table} AS s
+                WHERE s.item_id = 1 AND c.modality = 'image'
+                ORDER BY distance, c.item_id
+                LIMIT {K}
+                """,
+            ),
+            f"xmr.like_b{bits}": way(con, f"FROM xmr.like_b{bits}(1, {K})"),
         },
     ]
 
@@ -125,7 +138,9 @@ def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> S
         "hand: eight lists": way(
             con, f"SELECT item_id, modality, sqrt({listed}) AS distance FROM xmr.code_pq_v1, given {NEAREST}"
         ),
-        "xmr.topk_pq": way(con, "FROM xmr.topk_pq($1, $2)", str(q.tolist()), K),  # a bound list of 64: 6 ms in DuckDB 1.5
+        "xmr.topk_pq": way(
+            con, "FROM xmr.topk_pq($1, $2)", str(q.tolist()), K
+        ),  # a bound list of 64: 6 ms in DuckDB 1.5
         "faiss IndexPQ": lambda: index.search(q[None], K)[1][0].tolist(),
     }
 

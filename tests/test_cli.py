@@ -51,7 +51,7 @@ def table(pictures: list[Path]) -> Path:
     """A table of captions beside four pictures."""
     path = pictures[0].with_name("captions.csv")
     lines = [f"{picture.name},a {picture.stem} thing" for picture in pictures]
-    path.write_text("\n".join(["image,caption", *lines]) + "\n")
+    path.write_text("\n".join(["image,text", *lines]) + "\n")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xmr_core import datasets, measures
 from xmr_core.adding import Added
 from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance
 from xmr_core.errors import (
@@ -80,7 +81,9 @@ __all__ = [
     "StorageError",
     "UnknownComponentError",
     "XmrError",
+    "datasets",
     "hookimpl",
+    "measures",
     "nearest",
     "open",
     "pack_bits",

@@ -114,7 +114,7 @@ class Library:
         sides = [source] if isinstance(source, Items) else [source.images, source.texts]
         names = () if isinstance(source, Items) else source.label_names
         with self._run() as run, runs.use(run), self.store.transaction():
-            added, ids = Added(), []
+            added, ids = Added(skipped=dict(getattr(source, "skipped", {}))), []
             for items in sides:
                 report, placed = self._add_items(items, names, on_error, run)
                 added += report

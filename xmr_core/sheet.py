@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from xmr_core.library import Library
     from xmr_core.results import Hit, Results
 
-__all__ = ["Row", "Tile", "contact_sheet", "rows", "write"]
+__all__ = ["Row", "Tile", "captions", "contact_sheet", "rows", "write"]
 
 SIDE = 192  # pixels of a thumbnail's longer side
 QUALITY = 88  # of the JPEGs in a page
@@ -78,10 +78,23 @@ def rows(db: Library, results: Results, queries: Sequence[object]) -> list[Row]:
         raise DataError(f"sheet: expected {len(results.ids)} queries, as many as were searched, got {len(queries)}")
     finite = results.distances[results.ids >= 0]
     places = 0 if (finite == np.round(finite)).all() else 3  # bits are whole numbers, other distances are not
+    names = captions(db, results)
     return [
-        Row(_asked(query), [_found(db, hit, f"{hit.distance:.{places}f}") for hit in results.of(place)])
+        Row(_asked(query), [_found(db, hit, names[hit.id], f"{hit.distance:.{places}f}") for hit in results.of(place)])
         for place, query in enumerate(queries)
     ]
+
+
+def captions(db: Library, results: Results) -> dict[int, str]:
+    """What to write under each hit, by id: a text itself, a picture's first sentence, or its key where it has none."""
+    written = {hit.id: hit.key if hit.modality == IMAGE else hit.data or hit.key for hit in results}
+    if results.modality == IMAGE:
+        links = db.store.links()  # (p, 2), ascending
+        links = links[np.isin(links[:, 0], list(written))]
+        images, firsts = np.unique(links[:, 0], return_index=True)
+        texts = db.store.describe(links[firsts, 1])["text"]
+        written |= {int(image): text for image, text in zip(images, texts, strict=True) if text}
+    return written
 
 
 def write(rows: Sequence[Row], path: str | Path, title: str = "What was found") -> Path:
@@ -105,11 +118,11 @@ def _asked(query: object) -> Tile:
     return Tile(query.name if isinstance(query, Path) else "", IMAGE, _thumbnail(query))
 
 
-def _found(db: Library, hit: Hit, distance: str) -> Tile:
+def _found(db: Library, hit: Hit, caption: str, distance: str) -> Tile:
     if hit.modality != IMAGE:
-        return Tile(hit.data or hit.key, hit.modality, distance=distance)
+        return Tile(caption, hit.modality, distance=distance)
     (stored,) = db.store.items(np.array([hit.id]), IMAGE).data
-    return Tile(hit.key, IMAGE, _thumbnail(stored), distance)
+    return Tile(caption, IMAGE, _thumbnail(stored), distance)
 
 
 def _thumbnail(item: object) -> Image | None:

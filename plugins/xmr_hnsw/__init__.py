@@ -24,7 +24,7 @@ from xmr_core.vectors import VectorIndexer
 from xmr_hnsw.groups import Groups, Places
 
 INSTALL = "hnswlib is not installed; pip install 'xmr[hnsw]' (it is compiled, and wants a C++ compiler)"
-SPARE = 16  # hits asked of the graph beyond k, so that equals at the end go by id and not by luck
+SPARE = 6  # groups asked of the graph beyond k, so that equals at the end go by id and not by luck
 SCANNED = 4  # vectors that a scan compares in the time the graph takes for one of its hits
 ADDED = 10_000  # vectors given to the graph at a time, for the progress bar
 

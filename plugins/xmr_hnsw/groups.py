@@ -6,6 +6,7 @@ Letters: n vectors, g groups of equal vectors, p pairs of a query and a group.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Groups:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @property
+    @cached_property
     def firsts(self) -> Places:
         """(g,): a vector of each group."""
         return self.members[self.starts[:-1]]

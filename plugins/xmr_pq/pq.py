@@ -237,7 +237,8 @@ def nearest_centroids(vectors: Doubles, codebooks: Floats) -> Symbols:
 
 
 def _squares(vectors: Doubles) -> Doubles:
-    return np.einsum("nd,nd->n", vectors, vectors)
+    squares: Doubles = np.einsum("nd,nd->n", vectors, vectors)
+    return squares
 
 
 def _cut(vectors: Doubles, m: int) -> Doubles:

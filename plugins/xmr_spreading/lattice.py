@@ -190,7 +190,9 @@ class _Piece:
     width: int
 
     @staticmethod
-    def at(columns: slice, table: tuple[NDArray[np.int8], NDArray[np.int32]], counts: list[list[int]], r2: int) -> _Piece:
+    def at(
+        columns: slice, table: tuple[NDArray[np.int8], NDArray[np.int32]], counts: list[list[int]], r2: int
+    ) -> _Piece:
         entries, place = table
         norms = np.square(entries, dtype=np.int64).sum(axis=1)
         here = np.array(counts[columns.stop - columns.start], np.uint64)  # (r2 + 1,) pieces of each norm
@@ -201,7 +203,9 @@ class _Piece:
         for s in range(r2 + 1):
             below[s, 0] = 0
             np.cumsum(here[:s] * after[s:0:-1], out=below[s, 1 : s + 1])
-        return _Piece(columns, entries, norms, np.searchsorted(norms, np.arange(r2 + 1)), place, after, below.ravel(), width)
+        return _Piece(
+            columns, entries, norms, np.searchsorted(norms, np.arange(r2 + 1)), place, after, below.ravel(), width
+        )
 
     def find(self, values: NDArray[np.int8]) -> NDArray[np.int64]:
         """(n,) the entry of each row of `values` (n, length)."""

@@ -27,4 +27,4 @@ def learning_vectors(pairs: xmr.FeaturePairs, name: str) -> NDArray[np.float32]:
 
 def width_checked(features: xmr.Features, d: int, name: str) -> NDArray[np.float32]:
     """(n, d) float32, finite. Raises DataError where the width is another."""
-    return as_vectors(features.vectors.reshape(len(features), -1), f"{name}: {features.modality} features", d)
+    return as_vectors(features.vectors, f"{name}: {features.modality} features", d)

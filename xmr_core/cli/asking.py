@@ -72,7 +72,7 @@ def search(
         if as_json:
             printing.as_json({"query": _asked(text=text, image=image, item=item), **_facts(found)})
         else:
-            _print_hits(found)
+            print_hits(db, found)
 
 
 def _asked(**given: Any) -> dict[str, Any]:
@@ -94,9 +94,17 @@ def _facts(found: Results) -> dict[str, Any]:
     return {"space": found.space, "modality": found.modality, "exact": found.exact, "hits": hits}
 
 
-def _print_hits(found: Results) -> None:
-    rows = [(rank, hit.distance, hit.id, hit.key, hit.data) for rank, hit in enumerate(found, 1)]
-    printing.table(("rank", "distance", "id", "key", "sentence" if found.modality == TEXT else "file"), rows)
+def print_hits(db: Library, found: Results) -> None:
+    """A table of hits: sentences, or pictures with a sentence of theirs and their files."""
+    from xmr_core.sheet import captions
+
+    said = captions(db, found)
+    columns = ["rank", "distance", "id", "key", "sentence"]
+    rows = [[rank, hit.distance, hit.id, hit.key, said[hit.id]] for rank, hit in enumerate(found, 1)]
+    if found.modality == IMAGE and any(hit.data for hit in found):
+        columns.append("file")
+        rows = [[*row, hit.data] for row, hit in zip(rows, found, strict=True)]
+    printing.table(columns, rows)
     how = ", exact" if found.exact else ""
     printing.note(f"{len(found)} {found.modality}s of space {found.space!r}{how}")
 

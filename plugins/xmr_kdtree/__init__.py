@@ -1,0 +1,226 @@
+"""KD-tree: space halved again and again across its widest side, so that a query skips what lies beyond its nearest.
+
+Source: Bentley, "Multidimensional binary search trees used for associative searching", CACM 1975; the tree is scipy's
+cKDTree. It pays up to about 15 dimensions; beyond, a query visits most of the tree, and `flat` is quicker.
+
+A tree measures Euclidean distance alone, so vectors are placed where that ranks as the metric does (`places`): under
+ip with one more coordinate, under cosine scaled to length 1 as well. A projection of these on principal axes may stand in for
+them: distances can only shrink by it, so what the tree leaves out there is proven to be farther. Either way the tree
+proposes, and the true distances of `xmr_core.distances` decide.
+
+Letters: n rows, q queries, d dimensions, p axes of the tree, c candidates of all queries together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+from xmr_core.distances import hits_of_pairs, pair_distances, stacked, unit
+from xmr_core.exact import check_search
+from xmr_core.vectors import VectorIndexer
+
+__all__ = ["KDTree", "KDTreeConfig"]
+
+SAMPLE = 100_000  # vectors to learn principal axes from, about
+ROWS = 1 << 16  # vectors that are placed at once
+QUERIES = 256  # that are searched for at once
+PROJECTED = 8  # candidates a hit that a projection gives at first: a tight bound spares more than they cost
+THREADED = 32  # queries from which all cores search
+ROUNDING = 1e-6  # of a distance, which is float32; a candidate may seem so much farther than it is
+NOISE = 1e-12  # of the squared lengths: what float64 may be off in the tree
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class KDTreeConfig:
+    """The tree's grain, and what of the exact answer may be given up for speed."""
+
+    leaf: int = 16  # vectors in a leaf; more: a smaller tree and longer scans, the same answers
+    eps: float = 0.0  # a hit may lie (1 + eps) times as far as the true one of its rank; 0 is exact, 1 is much faster
+    pca: int = 0  # principal axes in the tree; 0 takes the vectors as they are. 4 to 8 for hundreds of dimensions
+    candidates: int = 0  # with pca, nearest in the tree to rank by true distance; 0: as many as exactness takes
+
+    def __post_init__(self) -> None:
+        if self.leaf < 1:
+            raise xmr.ConfigError("leaf", self.leaf, "must be 1 or more")
+        if not 0 <= self.eps < float("inf"):
+            raise xmr.ConfigError("eps", self.eps, "must be 0 or more")
+        if self.pca < 0:
+            raise xmr.ConfigError("pca", self.pca, "must be 0 (none) or more")
+        if self.candidates < 0:
+            raise xmr.ConfigError("candidates", self.candidates, "must be 0 (exact) or more")
+        if self.candidates and not self.pca:
+            raise xmr.ConfigError("candidates", self.candidates, "are ranked anew after a projection; say pca=8")
+        if self.candidates and self.eps:
+            raise xmr.ConfigError("eps", self.eps, "says how far to look, and so does candidates; give one")
+
+
+class KDTree(VectorIndexer):
+    """Stores float32 vectors; the tree over them takes 8 bytes a dimension (or axis of `pca`) more, in memory.
+
+    Exact where eps and candidates are 0. State: `metric`, `dim`, and with `pca` the `axes` (d, p) float64, orthonormal.
+    """
+
+    name: ClassVar[str] = "kdtree"
+    Config: ClassVar[type[KDTreeConfig]] = KDTreeConfig
+    config: KDTreeConfig
+
+    def fit(self, embeddings: xmr.Embeddings) -> Self:
+        """Learn the metric, the width and, where wanted, the principal axes. Raises ConfigError, DataError."""
+        state = self.learned(embeddings)
+        if self.config.pca > embeddings.dim:
+            raise xmr.ConfigError("pca", self.config.pca, f"the vectors have {embeddings.dim} dimensions")
+        if self.config.pca:
+            if not len(embeddings):
+                raise xmr.DataError("kdtree: no vectors to learn principal axes from")
+            sample = embeddings.values[:: 1 + len(embeddings) // SAMPLE]
+            state["axes"] = principal_axes(_compared(sample, embeddings.metric), self.config.pca)
+        return self.with_state(state)
+
+    def build(self, codes: xmr.Codes) -> xmr.Index:
+        """The tree: seconds a million vectors of few dimensions. Raises NotFittedError, DataError, PluginError."""
+        return KDTreeIndex(self, codes)
+
+
+class KDTreeIndex(xmr.Index):
+    """The tree, and a scan for a filter or a large k: these are exact whatever the config, and so is a radius."""
+
+    def __init__(self, indexer: KDTree, codes: xmr.Codes) -> None:
+        self.indexer, self.metric, self.config = indexer, indexer.metric, indexer.config
+        self.axes: Doubles | None = indexer.state.get("axes")
+        self.scan = indexer.scan(codes)
+        self.longest = 1.0 if self.metric == "cosine" else self.scan.longest
+        blocks = [self.scan.vectors[start : start + ROWS] for start in range(0, max(1, len(codes)), ROWS)]
+        placed = [
+            self._placed(compared, stored=True) for compared in (_compared(block, self.metric) for block in blocks)
+        ]
+        self.tree = _tree(np.concatenate(placed), self.config.leaf)
+
+    def __len__(self) -> int:
+        return len(self.scan)
+
+    def search(
+        self,
+        queries: xmr.Embeddings,
+        k: int | None = 10,
+        within: float | None = None,
+        among: NDArray[np.int64] | None = None,
+    ) -> xmr.Hits:
+        """See `Index.search`."""
+        check_search(k, within)
+        vectors = self.indexer.queries(queries).values
+        first = 0 if k is None else self._first(k)
+        if among is not None or first >= len(self):
+            scan = self.scan if among is None else self.scan.among(among)
+            return scan.search(vectors, k, within)
+        blocks = [vectors[start : start + QUERIES] for start in range(0, len(vectors), QUERIES)]
+        return stacked([self._search(block, k, within, first) for block in blocks], k)
+
+    def _first(self, k: int) -> int:
+        """How many are asked of the tree at first: one more than k shows whether the k-th has equals."""
+        if not self.config.pca:
+            return k + 1
+        return max(k + 1, self.config.candidates or PROJECTED * k)
+
+    def _search(self, vectors: Floats, k: int | None, within: float | None, first: int) -> xmr.Hits:
+        """As `search`, for a block of queries. What the tree finds first bounds the k-th distance; where it may have
+        left out something within that bound, or within the radius, all that lies there is compared."""
+        compared = _compared(vectors, self.metric)
+        points = self._placed(compared, stored=False)
+        bounds = np.full(len(vectors), np.inf if within is None else within)
+        if k is None:
+            return self._around(vectors, points, self._radii(compared, bounds), bounds, k)
+        hits, farthest = self._found(vectors, points, first, k)
+        if self.config.candidates and within is None:
+            return hits
+        bounds = np.minimum(bounds, hits.distances[:, -1])
+        radii = self._radii(compared, bounds) / (1 + self.config.eps if within is None else 1)
+        short = farthest <= radii
+        if short.any():
+            around = self._around(vectors[short], points[short], radii[short], bounds[short], k)
+            hits.ids[short], hits.distances[short] = around.ids, around.distances
+        far = hits.distances > bounds[:, None]
+        hits.ids[far], hits.distances[far] = -1, np.inf
+        return hits
+
+    def _found(self, vectors: Floats, points: Doubles, first: int, k: int) -> tuple[xmr.Hits, Doubles]:
+        """The k nearest among the `first` that the tree gives each query, and how far it says the last of these is."""
+        eps = 0 if self.config.pca else self.config.eps
+        gaps, places = self.tree.query(points, first, eps=eps, workers=_workers(points))  # (q, first) each
+        rows, places = np.repeat(np.arange(len(points)), first), places.ravel()
+        found = pair_distances(vectors, self.scan.vectors, rows, places, self.metric)
+        exact = not (self.config.eps or self.config.candidates)
+        return hits_of_pairs(len(points), rows, self.scan.ids[places], found, k, exact), gaps[:, -1]
+
+    def _around(self, vectors: Floats, points: Doubles, radii: Doubles, bounds: Doubles, k: int | None) -> xmr.Hits:
+        """The k nearest (all, where k is None) of those within `radii` in the tree and `bounds` in truth."""
+        balls = self.tree.query_ball_point(points, radii, workers=_workers(points), return_sorted=False)
+        rows = np.repeat(np.arange(len(points)), [len(ball) for ball in balls])
+        places = np.fromiter(chain.from_iterable(balls), np.int64, len(rows))
+        found = pair_distances(vectors, self.scan.vectors, rows, places, self.metric)
+        kept = found <= bounds[rows]
+        return hits_of_pairs(len(points), rows[kept], self.scan.ids[places[kept]], found[kept], k, exact=True)
+
+    def _placed(self, compared: Doubles, stored: bool) -> Doubles:
+        """(n, p): where vectors (n, d) are in the tree. One more coordinate makes stored ones equally long for ip and
+        cosine: then |q - x|^2 = |q|^2 + longest^2 - 2 <q, x> ranks as they do, also where some are zero."""
+        projected = compared if self.axes is None else compared @ self.axes
+        if self.metric == "l2":
+            return projected
+        missing = np.sqrt((self.longest**2 - _squares(compared)).clip(0)) if stored else np.zeros(len(compared))
+        return np.column_stack([projected, missing])
+
+    def _radii(self, compared: Doubles, bounds: Doubles) -> Doubles:
+        """(q,): how far from a query something may be in the tree whose distance is within `bounds`."""
+        sizes = _squares(compared) + self.longest**2
+        if self.metric == "l2":
+            squared = bounds.clip(0) ** 2 * (1 + ROUNDING)
+        else:
+            products = 1 - bounds if self.metric == "cosine" else -bounds  # <q, x>, at least
+            squared = sizes - 2 * products + ROUNDING * np.abs(bounds)
+        return np.sqrt((squared + NOISE * sizes).clip(0))
+
+
+def principal_axes(vectors: Doubles, count: int) -> Doubles:
+    """(d, count): orthonormal directions in which vectors (n, d) vary most."""
+    centred = vectors - vectors.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
+    return np.ascontiguousarray(axes[:, : -count - 1 : -1])
+
+
+def _compared(vectors: Floats, metric: str) -> Doubles:
+    """(n, d): vectors in float64, of length 1 (or 0) for cosine."""
+    compared: Doubles = vectors.astype(np.float64)
+    return unit(compared) if metric == "cosine" else compared
+
+
+def _squares(vectors: Doubles) -> Doubles:
+    squares: Doubles = np.einsum("nd,nd->n", vectors, vectors)
+    return squares
+
+
+def _tree(points: Doubles, leaf: int) -> Any:
+    try:
+        from scipy.spatial import cKDTree
+    except ImportError as error:
+        raise xmr.PluginError("kdtree needs scipy: pip install scipy") from error
+    return cKDTree(points, leafsize=leaf)
+
+
+def _workers(points: Doubles) -> int:
+    return -1 if len(points) >= THREADED else 1
+
+
+@xmr.hookimpl
+def xmr_indexers() -> list[type[xmr.Indexer]]:
+    """The tree."""
+    return [KDTree]
