@@ -28,8 +28,14 @@ def test_a_page_shows_queries_and_what_each_found(db: Library, tmp_path: Path) -
     page = contact_sheet(db, db.search(text=texts, k=2), texts, tmp_path / "page.html").read_text()
     assert page.count("<section>") == 2
     assert page.index("a red thing") < page.index("a blue thing")
-    captions = re.findall(r"<figcaption><b>([\d.]+)</b> (\w+)</figcaption>", page)
-    assert [key for _, key in captions[::2]] == ["red", "blue"]
+    shown = re.findall(r"<figcaption><b>([\d.]+)</b> ([\w ]+)</figcaption>", page)
+    assert [caption for _, caption in shown[::2]] == ["a red thing", "a blue thing"]
+
+
+def test_a_picture_without_a_sentence_is_shown_by_its_key(db: Library, pictures: list[Path]) -> None:
+    db.add(xmr.Items("image", [pictures[0].read_bytes() + b"\0"], ["lone"]))
+    (row,) = rows(db, db.search(text="red", k=2), ["red"])
+    assert {tile.caption for tile in row.found} == {"a red thing", "lone"}
 
 
 def test_a_page_holds_its_pictures_and_asks_for_nothing_else(db: Library, tmp_path: Path, pictures: list[Path]) -> None:

@@ -40,6 +40,7 @@ CELL = 128  # a picture or a sentence
 GAP = 14
 CAPTION = 40  # two lines under a cell
 TITLE = 56
+DRAWN = 400  # characters of a text that can matter
 INK, FAINT, PAPER, PANEL = "#1b1b1f", "#6b6b76", "#ffffff", "#f1f1f4"
 
 
@@ -243,9 +244,9 @@ def _draw(sheet: Image, pen: ImageDraw, tile: Tile, left: int, top: int, font: F
 def _wrapped(text: str, font: FreeTypeFont | ImageFont, width: int) -> Iterator[str]:
     """The lines of a text, none wider than `width` pixels; a word that is too long is cut."""
     line = ""
-    for word in text.split():
+    for word in text[:DRAWN].split():
         while font.getlength(word) > width:
-            fits = next(n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
+            fits = next(n for n in range(1, len(word)) if font.getlength(word[: n + 1]) > width)
             if line:
                 yield line
                 line = ""

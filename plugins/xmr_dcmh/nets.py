@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
 from xmr_core import DataError
 
 SPREAD = 0.01  # standard deviation of the first weights and biases, as the authors set it
@@ -30,7 +31,7 @@ CNNF_FILTERS = {  # MATLAB's layout: height, width, channels in, channels out
 
 
 class Standardise(nn.Module):
-    """(x - mean) / scale, learnt from the training features and fixed: `mean` (d), `scale` (d)."""
+    """(x - mean) / scale, both (d): learnt from the training vectors, and fixed."""
 
     mean: Tensor
     scale: Tensor
@@ -44,16 +45,32 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.scale
 
 
-class Layers(nn.Sequential):
-    """Fully connected layers with ReLU and dropout between them, identity at the end: (b, d) to (b, bits)."""
+class Head(nn.Module):
+    """Vectors (b, d) to (b, bits): fully connected layers, ReLU and dropout between them, identity at the end."""
 
-    def __init__(self, sizes: Sequence[int], dropout: float) -> None:
+    def __init__(self, mean: Tensor, scale: Tensor, hidden: Sequence[int], bits: int, dropout: float) -> None:
+        super().__init__()
+        self.standard = Standardise(mean, scale)
         layers: list[nn.Module] = []
-        for wide, narrow in pairwise(sizes):
+        for wide, narrow in pairwise([len(mean), *hidden, bits]):
             layers += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(dropout)]
-        super().__init__(*layers[:-2])
+        self.layers = nn.Sequential(*layers[:-2])
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=SPREAD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(self.standard(x)))
+
+
+class Net(nn.Module):
+    """One modality whole: a head over vectors, or over what a backbone makes of pixels (b, 3, h, w)."""
+
+    def __init__(self, head: Head, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.head, self.backbone = head, backbone
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(x if self.backbone is None else self.backbone(x)))
 
 
 class CnnF(nn.Module):

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from xmr_core import ConfigError, runs
 
+from xmr_core import ConfigError, runs
 from xmr_dcmh import objective
 
 Rows = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
+Similar = Callable[[Rows], Tensor]  # positions of pairs (b) to rows of S (b, n)
 
-BLOCK = 1024  # items encoded at once where no gradient is wanted
 SAVES = 10  # checkpoints of a fit; each is several times as large as the nets
 
 
@@ -49,6 +49,7 @@ class Side:
     inputs: Callable[[Rows], Tensor]  # positions of items to the net's input, on its device
     items: Rows  # (n,) each training pair's item
     groups: list[dict[str, Any]]  # parameters for the optimiser, each group with its `share` of the rate
+    block: int  # items that go through the net at once where no gradient is wanted
     buffer: Tensor = field(init=False)  # (n, c)
     optimiser: torch.optim.Optimizer = field(init=False)
 
@@ -56,7 +57,8 @@ class Side:
         """(len(items), c) without gradients, in blocks, the net in its evaluation mode."""
         self.net.eval()
         with torch.no_grad():
-            blocks = [self.net(self.inputs(items[start : start + BLOCK])) for start in range(0, len(items), BLOCK)]
+            starts = range(0, len(items), self.block)
+            blocks = [self.net(self.inputs(items[start : start + self.block])) for start in starts]
         self.net.train()
         return torch.cat(blocks)
 
@@ -74,28 +76,17 @@ class Side:
         self.net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
 
 
-@dataclass(frozen=True)
-class Score:
-    """What validation says of an epoch; `value` chooses the best."""
-
-    figures: Mapping[str, float]
-
-    @property
-    def value(self) -> float:
-        return float(np.mean(list(self.figures.values())))
-
-
 def train(
     sides: tuple[Side, Side],
-    similar: Callable[[Tensor], Tensor],
+    similar: Similar,
     schedule: Schedule,
     seed: int,
-    validate: Callable[[], Score] | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """Train the nets of (image, text) in place; where `validate` is given they end as in their best epoch.
+    """Train the nets of (image, text) in place; where `validate` is given they end as in the epoch of its best mean.
 
-    `similar` gives the rows of S, (b, n), for positions of pairs (b). A fit that was killed goes on from its last
-    checkpoint and gives what it would have given. Raises ConfigError where the loss stops being finite.
+    A fit that was killed goes on from its last checkpoint, and gives what it would have given. Raises ConfigError
+    where the loss stops being finite.
     """
     run = runs.current()
     for side in sides:
@@ -104,20 +95,23 @@ def train(
     first = _begin(sides, run.restore(), best)
     for epoch in run.track(range(first, schedule.epochs), "dcmh"):
         loss = _epoch(sides, similar, schedule, epoch, seed)
-        score = validate() if validate else Score({})
-        run.log("dcmh", epoch, loss=loss, **score.figures, **_bit_use(sides))
-        if validate and (not best or score.value > best["value"]):
-            best.clear()
-            best |= {"value": np.array(score.value), **_weights(sides)}
+        scores = validate() if validate else {}
+        run.log("dcmh", epoch, loss=loss, **scores, **_bit_use(sides))
+        if scores:
+            _keep_best(best, float(np.mean(list(scores.values()))), sides)
         if (epoch + 1) % math.ceil(schedule.epochs / SAVES) == 0:
             run.checkpoint({"epoch": np.array(epoch + 1), **_checkpoint(sides), **_under("best", best)})
     if best:
         _load(sides, best)
 
 
-def _epoch(
-    sides: tuple[Side, Side], similar: Callable[[Tensor], Tensor], schedule: Schedule, epoch: int, seed: int
-) -> float:
+def _keep_best(best: Arrays, score: float, sides: tuple[Side, Side]) -> None:
+    """Replace what `best` holds where this score is higher."""
+    if not best or score > best["score"]:
+        best.update({"score": np.array(score), **_weights(sides)})
+
+
+def _epoch(sides: tuple[Side, Side], similar: Similar, schedule: Schedule, epoch: int, seed: int) -> float:
     """One turn of each net; gives the mean of the batches' losses. Its randomness comes from seed and epoch alone."""
     random = np.random.default_rng([seed, epoch])
     torch.manual_seed(int(random.integers(1 << 62)))  # dropout's; the caller keeps the global state apart
@@ -136,15 +130,12 @@ def _epoch(
     return loss
 
 
-def _step(
-    own: Side, other: Side, B: Tensor, rows: Rows, similar: Callable[[Tensor], Tensor], schedule: Schedule
-) -> float:
-    at = torch.from_numpy(rows).to(B.device)
+def _step(own: Side, other: Side, B: Tensor, rows: Rows, similar: Similar, schedule: Schedule) -> float:
+    at = torch.from_numpy(rows)
     outputs = own.net(own.inputs(own.items[rows]))  # (b, c)
     own.buffer[at] = outputs.detach()
     rest = own.buffer.sum(dim=0) - outputs.detach().sum(dim=0)
-    S = similar(at)
-    loss = objective.minibatch(outputs, other.buffer, B[at], rest, S, schedule.gamma, schedule.eta)
+    loss = objective.minibatch(outputs, other.buffer, B[at], rest, similar(rows), schedule.gamma, schedule.eta)
     own.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     own.optimiser.step()

@@ -183,7 +183,7 @@ class _Measure:
     def distances(self, products: Doubles, lengths: Doubles) -> Floats:
         """From inner products and, of the same shape, `lengths` of their queries."""
         cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-        apart = np.maximum(1 - cosines, 0)
+        apart: Doubles = np.maximum(1 - cosines, 0)
         return (apart if self.metric == "cosine" else np.sqrt(2 * apart)).astype(np.float32)
 
     def products(self, distances: Floats) -> Doubles:

@@ -28,6 +28,8 @@ TABLE = 1 << 18  # entries of a piece's lookup table: about the size of a core's
 ROWS = 8192  # rows coded at once
 SCORES = 1 << 18  # scores of atoms held at once
 
+Table = tuple[NDArray[np.int8], NDArray[np.int32]]  # entries, and where each is
+
 
 @lru_cache(maxsize=16)
 def sphere_lattice(dim: int, r2: int) -> SphereLattice:
@@ -106,14 +108,14 @@ class SphereLattice:
         keys = keys[:, ::-1]
         order = 1023 - (keys & np.uint64(1023)).astype(np.int64)  # (n, d) positions by |x|, descending
         sizes = (keys >> np.uint64(10)).astype(np.uint32).view(np.float32)  # (n, d) |x|, descending
-        sizes = sizes / np.maximum(sizes[:, :1], np.float32(1e-45))  # no overflow
+        sizes /= np.maximum(sizes[:, :1], np.float32(1e-45))  # no overflow
         chosen = self._best_atom(sizes, atoms)
         np.put_along_axis(points, order, self.atoms[chosen], axis=1)
         np.negative(points, out=points, where=x < 0)
 
     def _best_atom(self, sizes: NDArray[np.float32], atoms: NDArray[np.float32]) -> NDArray[np.int64]:
         scores = sizes @ atoms  # (n, A)
-        best = scores.argmax(axis=1)
+        best: NDArray[np.int64] = scores.argmax(axis=1)
         slack = np.float32(self.dim * 2.0**-23 * np.sqrt(self.dim * self.r2))  # more than float32 can be wrong
         bound = np.take_along_axis(scores, best[:, None], axis=1) - slack
         unsure = np.flatnonzero(np.count_nonzero(scores >= bound, axis=1) > 1)
@@ -225,7 +227,7 @@ class _Piece:
         return at - left * self.width
 
 
-def _table(length: int, r2: int) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+def _table(length: int, r2: int) -> Table:
     """All integer vectors of this length and squared norm up to r2, by norm; and where each is, by its key."""
     m = int(r2**0.5)
     grid = np.indices((2 * m + 1,) * length, np.int8).reshape(length, -1).T - np.int8(m)  # in the order of the keys

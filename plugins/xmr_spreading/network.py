@@ -6,7 +6,7 @@ ReLU - Linear - BatchNorm - ReLU - Linear - L2 norm.
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,45 +24,43 @@ class Network(nn.Module):
 
     def __init__(self, d: int, hidden: int, dim: int, shift: Tensor, scale: Tensor, generator: torch.Generator) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            _linear(d, hidden, generator),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(inplace=True),
-            _linear(hidden, hidden, generator),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(inplace=True),
-            _linear(hidden, dim, generator),
-        )
+        widths = (d, hidden, hidden, dim)
+        self.linear = nn.ModuleList(_linear(*pair, generator) for pair in pairwise(widths))
+        self.norm = nn.ModuleList(nn.BatchNorm1d(hidden) for _ in range(2))
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Points of the sphere, float32."""
-        points: Tensor = self.layers((x - self.shift) / self.scale)
+        x = (x - self.shift) / self.scale
+        for linear, norm in zip(self.linear, self.norm, strict=False):
+            x = norm(linear(x)).relu()
+        points: Tensor = self.linear[-1](x)
         return nn.functional.normalize(points.float(), dim=1)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """torch's default start, drawn from a generator of one's own."""
-    layer: nn.Linear = torch.nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
     return layer
 
 
-def folded(network: Network) -> dict[str, NDArray[Any]]:
-    """The layers with all that is linear folded into them: `weights0` (d, hidden), `bias0` (hidden,), ... float32."""
-    scale: Any = 1 / network.scale.double()
-    shift: Any = -network.shift.double() * scale  # the input that a layer gets is scale * x + shift
-    arrays = {}
-    steps = list(network.layers)
-    for i, (linear, norm) in enumerate(zip(steps[0::3], [*steps[1::3], None], strict=True)):
-        weights = linear.weight.double()  # (outputs, inputs)
-        bias = linear.bias.double() + weights @ (shift * torch.ones(weights.shape[1], device=weights.device))
-        weights = weights * scale
-        if norm is not None:
-            gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-            weights, bias = gain[:, None] * weights, gain * (bias - norm.running_mean.double()) + norm.bias.double()
-        scale, shift = 1.0, 0.0
-        arrays |= {f"weights{i}": weights.T, f"bias{i}": bias}
-    return {name: np.ascontiguousarray(value.detach().cpu().float().numpy()) for name, value in arrays.items()}
+def folded(network: Network) -> dict[str, NDArray[np.float32]]:
+    """The three layers, `weights0` (d, hidden), `bias0` (hidden,) and so on, all else that is linear folded into them."""
+    weights, biases = ([_array(getattr(linear, part)) for linear in network.linear] for part in ("weight", "bias"))
+    weights[0] /= _array(network.scale)
+    biases[0] -= weights[0] @ _array(network.shift)
+    for i, norm in enumerate(network.norm):
+        assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
+        gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)  # (hidden,)
+        weights[i] *= gain[:, None]
+        biases[i] = gain * (biases[i] - _array(norm.running_mean)) + _array(norm.bias)
+    arrays = {f"weights{i}": np.ascontiguousarray(matrix.T) for i, matrix in enumerate(weights)}
+    arrays |= {f"bias{i}": bias for i, bias in enumerate(biases)}
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.detach().cpu().double().numpy().copy()

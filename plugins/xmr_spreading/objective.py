@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, no_grad
 
-__all__ = ["koleo", "rank_loss", "spreading_loss"]
+__all__ = ["koleo", "rank_loss"]
 
 CLOSEST = 1e-8  # two equal points count as this far apart: log 0 has no gradient to follow
 
@@ -17,7 +17,8 @@ def rank_loss(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     """mean_i max(0, ||f_i - f_i+|| - ||f_i - f_i-||), all (n, d). There is no margin: order is what is asked for."""
     near = (anchors - positives).norm(dim=1)  # (n,)
     far = (anchors - negatives).norm(dim=1)
-    return (near - far).clamp(min=0).mean()
+    loss: Tensor = (near - far).clamp(min=0).mean()
+    return loss
 
 
 def koleo(points: Tensor) -> Tensor:
@@ -30,9 +31,5 @@ def koleo(points: Tensor) -> Tensor:
         products = points @ points.T
         nearest = products.fill_diagonal_(-2).argmax(dim=1)  # (n,)
     rho = (points - points[nearest]).norm(dim=1).clamp(min=CLOSEST)
-    return -(len(points) * rho).log().mean()
-
-
-def spreading_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, lambda_: float) -> tuple[Tensor, Tensor]:
-    """L_rank and L_KoLeo; the loss is L_rank + lambda L_KoLeo."""
-    return rank_loss(anchors, positives, negatives), lambda_ * koleo(anchors)
+    loss: Tensor = -(len(points) * rho).log().mean()
+    return loss

@@ -137,7 +137,8 @@ class Training:
         run = runs.current()
         if saved:
             self._restore(saved)
-        for self.epoch in run.track(range(self.epoch, self.epochs), self.what):
+        for epoch in run.track(range(self.epoch, self.epochs), self.what):
+            self.epoch = epoch
             figures = self._learn(np.random.default_rng([self.config.seed, self.epoch]))
             if (self.epoch + 1) % self.schedule.validate == 0 or self.epoch + 1 == self.epochs:
                 figures["recall"] = self._validate()
@@ -169,7 +170,7 @@ class Training:
             positives, negatives = (straight_through(points, self.through) for points in (positives, negatives))
         rank, spread = rank_loss(anchors, positives, negatives), koleo(anchors)
         self.optimiser.zero_grad()
-        (rank + self.lambda_ * spread).backward()
+        torch.autograd.backward(rank + self.lambda_ * spread)
         self.optimiser.step()
         return torch.stack([rank, spread]).detach().cpu()
 
@@ -182,7 +183,7 @@ class Training:
     def _embed(self, x: Tensor) -> Tensor:
         """(n, dim), as the trained network will give it."""
         self.network.eval()
-        points = torch.cat([self._points(rows) for rows in x.split(ROWS)])
+        points = torch.cat([self._points(rows) for rows in torch.split(x, ROWS)])
         self.network.train()
         return points
 
@@ -275,5 +276,6 @@ def _device(name: str) -> torch.device:
 def _has_bfloat16(device: torch.device) -> bool:
     """True where bfloat16 products are quicker than float32 ones: twice or more, at no loss of recall."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+        return bool(torch.cuda.is_bf16_supported())
+    look = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 cannot say
+    return look is not None and bool(look().get("avx512_bf16"))
