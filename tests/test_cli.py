@@ -134,7 +134,7 @@ def test_a_folder_that_no_reader_knows_says_so_and_makes_no_file(tmp_path: Path)
 
 def test_a_search_prints_a_table_for_people(file: Path) -> None:
     done = run("search", file, "something red", "-k", 2)
-    assert re.search(r"^1 +0\.\d+ +\d+ +red ", done.stdout, re.MULTILINE)
+    assert re.search(r"^ *1 +0\.\d+ +\d+ +red +a red thing ", done.stdout, re.MULTILINE)
     assert "2 images of space 'toy'" in done.stderr
 
 
@@ -202,7 +202,9 @@ def test_values_of_a_statement_are_bound(file: Path) -> None:
 
 
 def test_values_that_json_lacks_are_printed_all_the_same(file: Path) -> None:
-    query = "SELECT 'nan'::DOUBLE AS n, DATE '2026-01-02' AS d, '\\xAB'::BLOB AS b, [1, 2] AS l, 1.50::DECIMAL(4, 2) AS c"
+    query = (
+        "SELECT 'nan'::DOUBLE AS n, DATE '2026-01-02' AS d, '\\xAB'::BLOB AS b, [1, 2] AS l, 1.50::DECIMAL(4, 2) AS c"
+    )
     assert told("sql", file, query) == [{"n": None, "d": "2026-01-02", "b": "ab", "l": [1, 2], "c": "1.50"}]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_core.distances import unit
+
 __all__ = ["hyperplanes", "itq", "principal_axes", "random_rotation"]
 
 Doubles = NDArray[np.float64]
@@ -43,11 +45,13 @@ def itq(
     watch: Callable[[int, float], None] = lambda iteration, loss: None,
 ) -> Doubles:
     """(d, bits), orthonormal columns: principal axes of centred vectors (n, d), turned so that their projections V R
-    lie near the corners B = sgn(V R) of a cube. `bits` is at most d.
+    lie near the corners B = sgn(V R) of a cube. `bits` is at most d. A bit does not change with a vector's length, so
+    all are learned from at length 1.
 
     Each iteration sets B, then R to the minimiser of ||B - V R||^2, which never rises; `watch` is told its value a
     vector. No iterations leave a random rotation.
     """
+    centred = unit(centred)
     axes = principal_axes(centred, bits)
     projected = centred @ axes  # V (n, bits)
     rotation = random_rotation(bits, rng)  # R

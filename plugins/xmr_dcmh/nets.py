@@ -109,7 +109,7 @@ def read_cnnf(path: Path) -> dict[str, Tensor]:
 
     try:
         file = loadmat(path, squeeze_me=True, struct_as_record=False)
-    except (OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # scipy raises as many sorts as there are ways to be no such file
         raise DataError(f"{path}: no MATLAB file of weights: {error}") from error
     if "layers" not in file:
         raise DataError(f"{path}: expected the variable 'layers', got {', '.join(n for n in file if n[0] != '_')}")

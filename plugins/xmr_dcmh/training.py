@@ -139,7 +139,7 @@ def _step(own: Side, other: Side, B: Tensor, rows: Rows, similar: Similar, sched
     own.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     own.optimiser.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _batches(random: np.random.Generator, n: int, schedule: Schedule) -> Iterator[Rows]:

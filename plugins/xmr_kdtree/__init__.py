@@ -3,10 +3,10 @@
 Source: Bentley, "Multidimensional binary search trees used for associative searching", CACM 1975; the tree is scipy's
 cKDTree. It pays up to about 15 dimensions; beyond, a query visits most of the tree, and `flat` is quicker.
 
-A tree measures Euclidean distance alone, so vectors are placed where that ranks as the metric does (`places`): under
-ip with one more coordinate, under cosine scaled to length 1 as well. A projection of these on principal axes may stand in for
-them: distances can only shrink by it, so what the tree leaves out there is proven to be farther. Either way the tree
-proposes, and the true distances of `xmr_core.distances` decide.
+A tree measures Euclidean distance alone, so vectors are placed where that ranks as the metric does: under ip with one
+more coordinate, under cosine scaled to length 1 as well. A projection on principal axes may stand in for them; it only
+shrinks distances, so what the tree leaves out by it is proven to be farther. Either way the tree proposes, and the true
+distances of `xmr_core.distances` decide.
 
 Letters: n rows, q queries, d dimensions, p axes of the tree, c candidates of all queries together.
 """
@@ -173,7 +173,7 @@ class KDTreeIndex(xmr.Index):
     def _placed(self, compared: Doubles, stored: bool) -> Doubles:
         """(n, p): where vectors (n, d) are in the tree. One more coordinate makes stored ones equally long for ip and
         cosine: then |q - x|^2 = |q|^2 + longest^2 - 2 <q, x> ranks as they do, also where some are zero."""
-        projected = compared if self.axes is None else compared @ self.axes
+        projected: Doubles = compared if self.axes is None else compared @ self.axes
         if self.metric == "l2":
             return projected
         missing = np.sqrt((self.longest**2 - _squares(compared)).clip(0)) if stored else np.zeros(len(compared))
@@ -194,7 +194,8 @@ def principal_axes(vectors: Doubles, count: int) -> Doubles:
     """(d, count): orthonormal directions in which vectors (n, d) vary most."""
     centred = vectors - vectors.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
-    return np.ascontiguousarray(axes[:, : -count - 1 : -1])
+    widest: Doubles = np.ascontiguousarray(axes[:, : -count - 1 : -1])
+    return widest
 
 
 def _compared(vectors: Floats, metric: str) -> Doubles:

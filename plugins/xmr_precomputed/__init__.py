@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.types import as_vectors
 
+NAMED = 10  # items an error message names
 Comparison = Literal["cosine", "ip", "l2"]
 
 
@@ -48,22 +48,24 @@ class Precomputed(xmr.Encoder):
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if bad.size:
             self._refuse(items, bad, "hold NaN or infinity")
-        return xmr.Features.of_vectors(items.modality, as_vectors(vectors, items.modality), self.metric)
+        return xmr.Features.of_vectors(items.modality, vectors, self.metric)
 
-    def _stacked(self, items: xmr.Items) -> NDArray[Any]:
-        """(n, dim) of any type of number."""
+    def _stacked(self, items: xmr.Items) -> NDArray[np.float32]:
+        """(n, dim)"""
         if not len(items):
             return np.empty((0, self.config.dim), np.float32)
         rows = [np.asarray(row) for row in items.data]
         wrong = [i for i, row in enumerate(rows) if row.shape != (self.config.dim,) or row.dtype.kind not in "fiu"]
         if wrong:
-            shape = f"; {items.keys[wrong[0]]!r} has {rows[wrong[0]].dtype} {rows[wrong[0]].shape}"
-            self._refuse(items, wrong, f"are no vectors of {self.config.dim} numbers{shape}")
-        return np.stack(rows)
+            first = rows[wrong[0]]
+            self._refuse(items, wrong, f"are no vectors of {self.config.dim} numbers but {first.dtype} {first.shape}")
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinity, and is refused as that
+            return np.stack(rows).astype(np.float32)
 
     def _refuse(self, items: xmr.Items, positions: Any, what: str) -> None:
         keys = [items.keys[i] for i in positions]
-        raise xmr.DataError(f"{len(keys)} of {len(items)} {items.modality}s {what}; the first key is {keys[0]!r}", keys)
+        named = ", ".join(map(repr, keys[:NAMED])) + (", ..." if len(keys) > NAMED else "")
+        raise xmr.DataError(f"{len(keys)} of {len(items)} {items.modality}s {what}: {named}", keys)
 
 
 @xmr.hookimpl

@@ -34,6 +34,7 @@ __all__ = ["SCHEDULES", "Schedule", "neighbours", "train"]
 LAMBDAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 HELD = 20  # one vector in so many is a validation query,
 HELD_MOST = 2000  # but no more than these
+STEPS = 20  # fewest of an epoch: small learning sets get small batches
 ROWS = 8192  # vectors embedded, or looked up, at once
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -148,7 +149,8 @@ class Training:
 
     def _learn(self, rng: np.random.Generator) -> dict[str, float]:
         """One epoch; the mean of the loss's terms."""
-        x, batch = self.lessons.vectors, min(self.schedule.batch, len(self.lessons.vectors))
+        x = self.lessons.vectors
+        batch = min(self.schedule.batch, max(len(x) // STEPS, 64), len(x))
         negatives = self._negatives(rng)  # (n,)
         picks = rng.integers(self.config.k_pos, size=len(x))
         positives = np.take_along_axis(self.lessons.positives, picks[:, None], axis=1)[:, 0]  # (n,)

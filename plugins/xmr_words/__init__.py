@@ -21,6 +21,7 @@ Weighting = Literal["binary", "count", "tfidf"]
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")  # letters and digits of any script; don't is one word
 TAG = re.compile(r"[^,\s]+")
 PATTERNS: dict[str, re.Pattern[str]] = {"words": WORD, "tags": TAG}
+NAMED = 10  # texts an error message names
 LONGEST = 64  # letters; what is longer is an address or a number, no word
 
 
@@ -105,7 +106,8 @@ class Bow(xmr.Encoder):
             if not isinstance(text, str) or not text.strip()
         ]
         if blank:
-            raise xmr.DataError(f"{len(blank)} texts are blank or no text, the first has the key {blank[0]!r}", blank)
+            named = ", ".join(map(repr, blank[:NAMED])) + (", ..." if len(blank) > NAMED else "")
+            raise xmr.DataError(f"{len(blank)} of {len(texts)} texts are blank or no text: {named}", blank)
         find: Callable[[str], list[str]] = PATTERNS[self.config.split].findall
         for text in texts.data:
             yield [word for word in find(unicodedata.normalize("NFC", text).lower()) if len(word) <= LONGEST]

@@ -30,7 +30,7 @@ import numpy as np
 
 from xmr_core.components import SqlDistance
 from xmr_core.errors import DataError
-from xmr_core.types import Layout, Metric
+from xmr_core.types import IMAGE, TEXT, Layout, Metric
 from xmr_storage.schema import identifier
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ __all__ = ["code_columns", "drop_statements", "shared_statements", "space_statem
 
 LONGEST = 40  # characters of a space's name: with what is set before and after, within PostgreSQL's 63
 SAME_KIND = "(p.modality_ IS NULL OR c.modality = p.modality_)"
-OTHER_KIND = "CASE WHEN p.modality_ IS NULL THEN c.modality <> a.modality ELSE c.modality = p.modality_ END"
-SAME = 12  # decimals of a cosine distance in DOUBLE; what remains below is rounding, and would part equal vectors
+WANTED = f"coalesce(p.modality_, CASE h.modality WHEN '{IMAGE}' THEN '{TEXT}' ELSE '{IMAGE}' END) AS wanted"
+DECIMALS = 12  # of a cosine distance in DOUBLE; what remains below is rounding, and would part equal vectors
 
 
 def code_columns(layout: Layout) -> list[tuple[str, str]]:
@@ -165,9 +165,9 @@ class _Form:
     """How codes of one layout are compared with a query.
 
     The CTE `asked` holds queries in the form that `distance` wants, which is an expression over `asked AS a` and
-    `xmr.code_<space> AS c`. `given` and `chosen` are the CTEs that end in it: `given` makes one row of the macro's
-    parameter q, none where that is NULL; `chosen` makes a row with item_id and modality of each stored item in the CTE
-    `chosen`. `value` is a query for what stands for the stored item `h` outside: what the parameter q takes.
+    `xmr.code_<space> AS c`. `given` and `chosen` are the CTEs that end in it. `given` makes one row of the macro's
+    parameter q, none where that is NULL. `chosen` makes a row of each stored item in the CTE `chosen`, with its item_id
+    and the modality `wanted` of the answers. `value` is a query for what q takes for the item of the parameter `item`.
     """
 
     given: str
@@ -193,7 +193,7 @@ def _macros(space: str, layout: Layout, metric: Metric) -> Iterator[str]:
         CREATE MACRO xmr.topk_{space}(q, k, modality := NULL) AS TABLE
         WITH {form.given}
         SELECT c.item_id, c.modality, {form.distance} AS distance
-        FROM (SELECT modality AS modality_) AS p, asked AS a, {code} AS c
+        FROM (SELECT modality::VARCHAR AS modality_) AS p, asked AS a, {code} AS c
         WHERE {SAME_KIND}
         ORDER BY distance, c.item_id
         LIMIT k
@@ -202,36 +202,40 @@ def _macros(space: str, layout: Layout, metric: Metric) -> Iterator[str]:
         CREATE MACRO xmr.within_{space}(q, r, modality := NULL) AS TABLE
         WITH {form.given}
         SELECT c.item_id, c.modality, {form.distance} AS distance
-        FROM (SELECT r AS r_, modality AS modality_) AS p, asked AS a, {code} AS c
+        FROM (SELECT r AS r_, modality::VARCHAR AS modality_) AS p, asked AS a, {code} AS c
         WHERE {SAME_KIND}
         AND {form.distance} <= {form.radius}
         ORDER BY distance, c.item_id
         """
     yield f"""
         CREATE MACRO xmr.like_{space}(item, k, modality := NULL) AS TABLE
-        WITH chosen AS (SELECT h.* FROM {_one(space)}),
+        WITH chosen AS (
+            SELECT h.*, {WANTED}
+            FROM (SELECT item::BIGINT AS item_, modality::VARCHAR AS modality_) AS p
+            JOIN {code} AS h ON h.item_id = p.item_
+        ),
         {form.chosen}
         SELECT c.item_id, c.modality, {form.distance} AS distance
-        FROM (SELECT modality AS modality_) AS p, asked AS a, {code} AS c
-        WHERE c.item_id <> a.item_id
-        AND {OTHER_KIND}
+        FROM asked AS a, {code} AS c
+        WHERE c.modality = a.wanted
+        AND c.item_id <> a.item_id
         ORDER BY distance, c.item_id
         LIMIT k
         """
     yield f"""
         CREATE MACRO xmr.batch_{space}(k, modality := NULL, items := NULL) AS TABLE
-        WITH listed AS NOT MATERIALIZED (SELECT items::BIGINT[] AS items_),
+        WITH parameters AS NOT MATERIALIZED (SELECT modality::VARCHAR AS modality_, items::BIGINT[] AS items_),
         chosen AS (
-            SELECT h.*
-            FROM {code} AS h, listed AS l
-            WHERE l.items_ IS NULL OR h.item_id IN (SELECT unnest(l.items_) FROM listed AS l)
+            SELECT h.*, {WANTED}
+            FROM parameters AS p, {code} AS h
+            WHERE p.items_ IS NULL OR h.item_id IN (SELECT unnest(l.items_) FROM parameters AS l)
         ),
         {form.chosen},
         found AS (
             SELECT a.item_id AS query, unnest(min({{'distance': {form.distance}, 'item_id': c.item_id}}, k)) AS hit
-            FROM (SELECT modality AS modality_) AS p, asked AS a, {code} AS c
-            WHERE c.item_id <> a.item_id
-            AND {OTHER_KIND}
+            FROM asked AS a, {code} AS c
+            WHERE c.modality = a.wanted
+            AND c.item_id <> a.item_id
             GROUP BY a.item_id
         )
         SELECT f.query, f.hit.item_id AS item_id, f.hit.distance AS distance
@@ -277,8 +281,8 @@ def _float(space: str, layout: Layout, metric: Metric) -> _Form:
         """,
         chosen=f"""
         asked AS MATERIALIZED (
-            SELECT v.item_id, v.modality, v.vector, {square}
-            FROM (SELECT h.item_id, h.modality, h.vector::DOUBLE[{d}] AS vector FROM chosen AS h) AS v
+            SELECT v.item_id, v.wanted, v.vector, {square}
+            FROM (SELECT h.item_id, h.wanted, h.vector::DOUBLE[{d}] AS vector FROM chosen AS h) AS v
         )
         """,
         distance=f"({distance})::FLOAT",
@@ -330,22 +334,22 @@ def _pq(space: str, layout: Layout, metric: Metric) -> _Form:
         chosen=f"""
         symbols AS (
             SELECT
-                h.item_id, h.modality,
+                h.item_id, h.wanted,
                 unnest(range({layout.dim})) AS part, unnest([{_listed(f"h.c{j}" for j in parts)}]) AS symbol
             FROM chosen AS h
         ),
         entries AS (
             SELECT
-                s.item_id, s.modality, s.symbol AS own, b.part, b.symbol,
+                s.item_id, s.wanted, s.symbol AS own, b.part, b.symbol,
                 {added.format("o.centroid::DOUBLE[]", centroid)} AS added, {square}
             FROM symbols AS s
             JOIN {codebook} AS o ON o.part = s.part AND o.symbol = s.symbol
             JOIN {codebook} AS b ON b.part = s.part
         ),
         asked AS MATERIALIZED (
-            SELECT e.item_id, e.modality, {_listed(tables)}, sum(e.square) FILTER (WHERE e.symbol = e.own) AS square
+            SELECT e.item_id, e.wanted, {_listed(tables)}, sum(e.square) FILTER (WHERE e.symbol = e.own) AS square
             FROM entries AS e
-            GROUP BY e.item_id, e.modality
+            GROUP BY e.item_id, e.wanted
         )
         """,
         distance=f"({distance})::FLOAT",
@@ -364,15 +368,7 @@ def _pq(space: str, layout: Layout, metric: Metric) -> _Form:
 
 def _one(space: str) -> str:
     """What follows FROM: the code `h` of the item that a macro's parameter names."""
-    return f"(SELECT item AS item_) AS p JOIN xmr.code_{space} AS h ON h.item_id = p.item_"
-
-
-def _turned(vector: str, rotation: str) -> str:
-    """A scalar query: the vector after the rotation, NULL where there is none."""
-    return f"""(
-                    SELECT list(list_inner_product(t.axis::DOUBLE[], {vector}) ORDER BY t.dimension)
-                    FROM {rotation} AS t
-                )"""
+    return f"(SELECT item::BIGINT AS item_) AS p JOIN xmr.code_{space} AS h ON h.item_id = p.item_"
 
 
 def _turned_back(vector: str, rotation: str) -> str:
@@ -394,7 +390,7 @@ def _turned_back(vector: str, rotation: str) -> str:
 
 def _cosine(product: str, squares: str) -> str:
     """1 - cosine, 1 where a vector is zero."""
-    return f"greatest(round(1 - coalesce(({product}) / nullif(sqrt({squares}), 0), 0), {SAME}), 0)"
+    return f"greatest(round(1 - coalesce(({product}) / nullif(sqrt({squares}), 0), 0), {DECIMALS}), 0)"
 
 
 def _given(kind: str, length: int, rule: str) -> str:
@@ -414,7 +410,7 @@ def _of_length(query: str, length: str, rule: str) -> str:
 
 def _diagnostics(space: str, layout: Layout, columns: Sequence[str]) -> Iterator[str]:
     code = _listed(f"c.{column}" for column in columns)
-    chosen = f"FROM (SELECT modality AS modality_) AS p, xmr.code_{space} AS c WHERE {SAME_KIND}"
+    chosen = f"FROM (SELECT modality::VARCHAR AS modality_) AS p, xmr.code_{space} AS c WHERE {SAME_KIND}"
     yield f"""
         CREATE MACRO xmr.counts_{space}() AS TABLE
         SELECT g.modality, sum(g.items)::BIGINT AS items, count(*) AS codes

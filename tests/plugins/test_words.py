@@ -1,0 +1,111 @@
+"""Bag of words, against scikit-learn and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xmr_core as xmr
+from xmr_core.testing import conformance
+from xmr_words import Bow
+
+TestBow = conformance("encoder", "bow", config={"weighting": "tfidf", "normalise": True})
+
+TEXTS = ["A red dog; a RED ball", "the dog's ball", "Größe, größe über alles", "red"]
+
+
+def paired(texts: list[str]) -> xmr.Pairs:
+    """Each text with a picture of its own, which nobody looks at."""
+    n = len(texts)
+    links = np.stack([np.arange(n)] * 2, axis=1)
+    return xmr.Pairs(xmr.Items(xmr.IMAGE, [b""] * n), xmr.Items(xmr.TEXT, texts), links)
+
+
+def fitted(texts: list[str] = TEXTS, **options: object) -> Bow:
+    return Bow(**options).fit(paired(texts))
+
+
+def vectors(bow: Bow, *texts: str) -> list[list[float]]:
+    return bow.encode(xmr.Items(xmr.TEXT, texts)).vectors.tolist()
+
+
+def test_the_vocabulary_is_the_most_frequent_words_first() -> None:
+    assert fitted().state["words"].tolist() == [
+        "ball", "red", "a", "alles", "dog", "dog's", "größe", "the", "über",
+    ]  # fmt: skip
+
+
+def test_binary_count_and_tfidf_of_one_text() -> None:
+    texts = ["dog dog cat", "dog"]
+    assert vectors(fitted(texts), "dog dog cat") == [[1, 1]]
+    assert vectors(fitted(texts, weighting="count"), "dog dog cat") == [[2, 1]]
+    idf = [np.log(3 / 3) + 1, np.log(3 / 2) + 1]  # dog is in both texts, cat in one
+    np.testing.assert_allclose(vectors(fitted(texts, weighting="tfidf"), "dog dog cat"), [[2 * idf[0], idf[1]]])
+
+
+def test_tfidf_agrees_with_scikit_learn() -> None:
+    text = pytest.importorskip("sklearn.feature_extraction.text")
+    bow = fitted(weighting="tfidf", normalise=True)
+    theirs = text.TfidfVectorizer(vocabulary=bow.state["words"].tolist(), token_pattern=r"[^\W_]+(?:'[^\W_]+)*")
+    np.testing.assert_allclose(vectors(bow, *TEXTS), theirs.fit_transform(TEXTS).toarray(), atol=1e-6)
+
+
+def test_min_count_counts_texts_not_occurrences() -> None:
+    assert fitted(["dog dog dog", "cat", "cat"], min_count=2).state["words"].tolist() == ["cat"]
+
+
+def test_max_words_keeps_the_most_frequent() -> None:
+    assert fitted(max_words=2).state["words"].tolist() == ["ball", "red"]
+
+
+def test_tags_are_what_stands_between_commas_blanks_and_lines() -> None:
+    bow = fitted(["new-york, c++\nb&w sky"], split="tags")
+    assert bow.state["words"].tolist() == ["b&w", "c++", "new-york", "sky"]
+
+
+def test_one_letter_written_in_two_ways_is_one_word() -> None:
+    assert vectors(fitted(["caf\u00e9"]), "CAFE\u0301") == [[1]]
+
+
+def test_only_unknown_words_give_zeros() -> None:
+    assert not np.any(vectors(fitted(normalise=True), "quark", "!!!"))
+
+
+def test_normalised_vectors_have_length_one() -> None:
+    lengths = np.linalg.norm(vectors(fitted(normalise=True, weighting="count"), *TEXTS), axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-6)
+
+
+def test_the_vocabulary_is_that_of_the_linked_texts_alone() -> None:
+    texts = xmr.Items(xmr.TEXT, ["dog", "cat"])
+    pairs = xmr.Pairs(xmr.Items(xmr.IMAGE, [b""]), texts, np.array([[0, 1]]))
+    assert Bow().fit(pairs).state["words"].tolist() == ["cat"]
+
+
+def test_blank_texts_are_refused_by_key_when_fitting_too() -> None:
+    texts = xmr.Items(xmr.TEXT, ["dog", " \n", ""], ["a", "b", "c"])
+    with pytest.raises(xmr.DataError, match="2 of 3 texts are blank or no text: 'b', 'c'") as raised:
+        Bow().fit(xmr.Pairs(xmr.Items(xmr.IMAGE, [b""] * 3), texts, np.array([[0, 0], [1, 1], [2, 2]])))
+    assert raised.value.keys == ("b", "c")
+
+
+def test_a_number_among_the_texts_is_refused_by_key() -> None:
+    with pytest.raises(xmr.DataError, match="no text: '1'"):
+        fitted().encode(xmr.Items(xmr.TEXT, ["dog", 7]))
+
+
+def test_a_vocabulary_of_no_words_is_refused() -> None:
+    with pytest.raises(xmr.DataError, match="no word occurs in 9 of the 4 texts; lower min_count"):
+        fitted(min_count=9)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("split", "letters"), ("weighting", "bm25"), ("min_count", 0), ("max_words", 0)]
+)
+def test_an_option_out_of_range_is_refused(option: str, value: object) -> None:
+    with pytest.raises(xmr.ConfigError, match=f"{option}="):
+        Bow(**{option: value})
+
+
+def test_what_is_too_long_to_be_a_word_is_left_out() -> None:
+    assert fitted(["dog " + "x" * 65]).state["words"].tolist() == ["dog"]
