@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 import xmr_core as xmr
@@ -78,9 +79,9 @@ def read(args: argparse.Namespace) -> tuple[str, xmr.Embeddings, xmr.Embeddings,
 def oracle(base: xmr.Embeddings, queries: xmr.Embeddings) -> xmr.Hits:
     """The K nearest by brute force: all distances in float64, sorted, ties by id."""
     ids = np.arange(len(base))
-    rows = [distances(query[None], base.values, base.metric)[0] for query in queries.values]
+    rows = distances(queries.values, base.values, base.metric)  # (q, n)
     order = np.stack([np.lexsort((ids, row))[:K] for row in rows])
-    return xmr.Hits(order, np.stack([row[best] for row, best in zip(rows, order, strict=True)]), exact=True)
+    return xmr.Hits(order, np.take_along_axis(rows, order, axis=1), exact=True)
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -140,7 +141,7 @@ def main() -> None:
     for column in ("bytes", "recall@1", "recall@10", "", "fit s", "build s", "ms a query, batch", "one by one"):
         table.add_column(column, justify="right")
     known = {entry.name for role in ("fuser", "indexer") for entry in default().entries(role)}
-    for recipe in args.only:
+    for recipe in track(args.only, console=Console(stderr=True)):
         if {part.split("(")[0].strip() for part in recipe.split(">>")} <= known:
             try:
                 table.add_row(*trial(recipe, learn, base, queries, truth))

@@ -187,7 +187,8 @@ class KDTreeIndex(xmr.Index):
         else:
             products = 1 - bounds if self.metric == "cosine" else -bounds  # <q, x>, at least
             squared = sizes - 2 * products + ROUNDING * np.abs(bounds)
-        return np.sqrt((squared + NOISE * sizes).clip(0))
+        radii: Doubles = np.sqrt((squared + NOISE * sizes).clip(0))
+        return radii
 
 
 def principal_axes(vectors: Doubles, count: int) -> Doubles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,21 @@ from xmr_core.errors import StorageError, XmrError
 if TYPE_CHECKING:
     from xmr_core.library import Library
 
-__all__ = ["ASK", "FILL", "KEEP", "LOOK", "File", "Json", "SpaceName", "Where", "Yes", "app", "counted", "opened"]
+__all__ = [
+    "ASK",
+    "FILL",
+    "KEEP",
+    "LOOK",
+    "File",
+    "Json",
+    "SpaceName",
+    "Where",
+    "Yes",
+    "app",
+    "counted",
+    "opened",
+    "value_of",
+]
 
 PANELS = FILL, ASK, LOOK, KEEP = "Fill a library", "Ask it", "Look at it", "Keep it"  # of `xmr --help`, in this order
 
@@ -85,6 +100,15 @@ def counted(counts: dict[str, int]) -> str:
     """Counts of kinds of items as people say them: `8 texts, 4 images`."""
     shown = {what: count for what, count in counts.items() if what not in ("pairs", "labels")}
     return ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in shown.items()) or "nothing"
+
+
+def value_of(text: str) -> Any:
+    """A value of the command line: what JSON reads as a number, true, false or null; else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, (dict, list, str)) else value
 
 
 def _version(wanted: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from xmr_core.cli import printing
-from xmr_core.cli.app import ASK, File, Json, SpaceName, Where, app, opened
+from xmr_core.cli.app import ASK, File, Json, SpaceName, Where, app, opened, value_of
 from xmr_core.errors import DataError, StorageError
-from xmr_core.types import IMAGE, TEXT
+from xmr_core.types import IMAGE
 
 if TYPE_CHECKING:
     from xmr_core.evaluation import Evaluation, Measure
@@ -211,7 +210,7 @@ def sql(
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
     with opened(file, write) as db:
-        result = db.sql(query, [_value(value) for value in values] if values else None)
+        result = db.sql(query, [value_of(value) for value in values] if values else None)
         if result is None:
             printing.note("done")
             return
@@ -224,15 +223,6 @@ def sql(
             printing.table(columns, itertools.islice(fetched, rows))
             if next(fetched, None) is not None:
                 printing.note(f"the first {rows} rows; --rows shows more, --csv and --json all")
-
-
-def _value(text: str) -> Any:
-    """A value of the command line: what JSON reads as a number, true, false or null; else the text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, (dict, list, str)) else value
 
 
 def _fetched(result: Any, file: Path) -> Iterator[Sequence[Any]]:

