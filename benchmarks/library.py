@@ -1,6 +1,6 @@
-"""What the library costs on top of its parts: adding a million codes, searching them, one query, listing plugins.
+"""What the library costs on top of its parts: adding a million codes, searching them, listing plugins.
 
-    python benchmarks/library.py [--codes 1000000] [--vectors 100000]
+    python benchmarks/library.py [--codes 1000000] [--queries 1000]
 
 Peers run in the same process on the same data, alternating with ours; the ratio is what travels between machines.
 """
@@ -26,7 +26,11 @@ import xmr_core as xmr
 from xmr_core.library import Library
 
 REPEATS = 7
-LISTING = "import sys, xmr_core.registry as r; n = len(r.default().entries()); print(n, *{'torch', 'faiss'} & set(sys.modules))"
+LISTING = """
+import sys
+from xmr_core import registry
+print(len(registry.default().entries()), *{'torch', 'faiss'} & set(sys.modules))
+"""
 
 
 def alternating(*calls: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
@@ -61,30 +65,6 @@ def hamming(db: Library, codes: np.ndarray, queries: np.ndarray) -> tuple[str, s
     return what, f"{ours * 1e3:.0f} ms", f"faiss IndexBinaryFlat {theirs * 1e3:.0f} ms: {ours / theirs:.2f}x"
 
 
-def one_query(db: Library, vectors: np.ndarray) -> tuple[str, str, str]:
-    import hnswlib
-
-    db.add_embeddings(vectors, space="graph", recipe="identity(metric='l2') >> hnsw", ids=np.arange(len(vectors)))
-    raw = hnswlib.Index("l2", vectors.shape[1])
-    raw.init_index(len(vectors), M=16, ef_construction=200, random_seed=0)
-    raw.set_ef(64)
-    raw.add_items(vectors)
-    rows = iter(np.random.default_rng(1).integers(0, len(vectors), 100_000))
-    many = 200
-
-    def ours() -> None:
-        for _ in range(many):
-            db.search(vector=vectors[next(rows)], k=10, space="graph", modality="image")
-
-    def theirs() -> None:
-        for _ in range(many):
-            raw.knn_query(vectors[next(rows)], 10, num_threads=1)
-
-    a, b = (taken / many * 1e3 for taken in alternating(ours, theirs))
-    what = f"one encoded query, HNSW over {len(vectors):,} x {vectors.shape[1]}"
-    return what, f"{a:.3f} ms", f"raw hnswlib {b:.3f} ms: {a - b:.3f} ms on top"
-
-
 def listing() -> tuple[str, str, str]:
     times = []
     for _ in range(5):
@@ -101,20 +81,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--codes", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1_000)
-    parser.add_argument("--vectors", type=int, default=100_000)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (args.codes, 8), dtype=np.uint8)
     queries = rng.integers(0, 256, (args.queries, 8), dtype=np.uint8)
-    centres = rng.normal(size=(200, 64))
-    vectors = (centres[rng.integers(0, 200, args.vectors)] + rng.normal(size=(args.vectors, 64)) / 2).astype(np.float32)
     table = Table(
         "what", "ours", "beside", title=f"seed 0, medians of {REPEATS}, {faiss.omp_get_max_threads()} threads"
     )
     with tempfile.TemporaryDirectory() as folder, xmr.open(Path(folder) / "bench.duckdb", progress=False) as db:
         table.add_row(*adding(db, codes))
         table.add_row(*hamming(db, codes, queries))
-        table.add_row(*one_query(db, vectors))
     table.add_row(*listing())
     Console(width=140).print(table)
 

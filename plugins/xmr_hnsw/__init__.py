@@ -61,7 +61,10 @@ class Hnsw(VectorIndexer):
         groups = Groups.of(scan.vectors)
         graph = self._empty_graph()
         graph.init_index(
-            max(1, len(groups)), M=config.m, ef_construction=config.ef_construction, random_seed=config.seed
+            max(1, len(groups)),
+            M=config.m,
+            ef_construction=config.ef_construction,
+            random_seed=config.seed + 1,  # its generator takes 0 for 1
         )
         for start in runs.current().track(range(0, len(groups), ADDED), f"hnsw: linking, {ADDED} at a time"):
             block = slice(start, start + ADDED)

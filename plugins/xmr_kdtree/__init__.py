@@ -31,6 +31,8 @@ SAMPLE = 100_000  # vectors to learn principal axes from, about
 ROWS = 1 << 16  # vectors that are placed at once
 QUERIES = 256  # that are searched for at once
 PROJECTED = 8  # candidates a hit that a projection gives at first: a tight bound spares more than they cost
+CROWDED = 16  # a scan of all is as quick as comparing a 16th of them as the tree names them
+PAIRS = 1 << 20  # that are compared at once
 THREADED = 32  # queries from which all cores search
 ROUNDING = 1e-6  # of a distance, which is float32; a candidate may seem so much farther than it is
 NOISE = 1e-12  # of the squared lengths: what float64 may be off in the tree
@@ -163,6 +165,22 @@ class KDTreeIndex(xmr.Index):
 
     def _around(self, vectors: Floats, points: Doubles, radii: Doubles, bounds: Doubles, k: int | None) -> xmr.Hits:
         """The k nearest (all, where k is None) of those within `radii` in the tree and `bounds` in truth."""
+        counts = self.tree.query_ball_point(points, radii, workers=_workers(points), return_length=True)  # (q,)
+        crowded = counts > len(self) // CROWDED
+        groups = np.where(crowded, -1, np.cumsum(np.where(crowded, 0, counts)) // PAIRS)  # (q,), in bounded memory
+        parts, order = [], []
+        for group in np.unique(groups):
+            rows = np.flatnonzero(groups == group)
+            if group < 0:
+                parts.append(self.scan.search(vectors[rows], k, float(bounds[rows].max())))
+            else:
+                parts.append(self._inside(vectors[rows], points[rows], radii[rows], bounds[rows], k))
+            order.append(rows)
+        hits, back = stacked(parts, k), np.argsort(np.concatenate(order))
+        return xmr.Hits(hits.ids[back], hits.distances[back], exact=True)
+
+    def _inside(self, vectors: Floats, points: Doubles, radii: Doubles, bounds: Doubles, k: int | None) -> xmr.Hits:
+        """As `_around`, comparing what the tree names and no more."""
         balls = self.tree.query_ball_point(points, radii, workers=_workers(points), return_sorted=False)
         rows = np.repeat(np.arange(len(points)), [len(ball) for ball in balls])
         places = np.fromiter(chain.from_iterable(balls), np.int64, len(rows))

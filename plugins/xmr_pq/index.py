@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xmr_core import Codes, Embeddings, Hits, Index, nearest, select
 from xmr_core.distances import reach, stacked
 from xmr_core.exact import check_search, positions_of
-from xmr_pq.training import require_faiss
+from xmr_pq.engine import require_faiss, threads
 
 if TYPE_CHECKING:
     from xmr_pq.pq import PQ
@@ -21,9 +21,8 @@ QUERIES = 256  # that are searched for at once
 SPARE = 16  # candidates beyond k, so that rounding and ties at the end are seen
 REFINED = 8  # candidates a hit where faiss ranks by something near the distance
 CELLS = 1 << 20  # candidates looked at at once
-FARTHEST = float(np.finfo(np.float32).max)
-
 ROWS = 1 << 16  # codes that are put into lists at once
+FARTHEST = float(np.finfo(np.float32).max)
 
 Floats = NDArray[np.float32]
 Symbols = NDArray[np.uint8]
@@ -66,9 +65,8 @@ class PQIndex(Index):
     def _search(self, queries: Embeddings, k: int, within: float | None, width: int) -> Hits:
         """The k nearest of a few queries, from `width` candidates each."""
         turned = self.indexer.turned(queries.values)  # (q, d)
-        shown, places = self.scanner.search(
-            turned.astype(np.float32), width
-        )  # (q, width) each, -1 where none was found
+        with threads(len(queries) > 1):
+            shown, places = self.scanner.search(turned.astype(np.float32), width)  # (q, width) each, -1 for none
         distances = self.indexer.own_distances(turned, self.codes.values[places])
         distances[places < 0] = np.inf
         hits = select(distances, np.where(places < 0, -1, self.codes.ids[places]), k)

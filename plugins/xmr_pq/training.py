@@ -5,36 +5,26 @@ Source of OPQ: Ge, He, Ke & Sun, CVPR 2013, section 3.1 (alternating) and 3.2 (t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import PluginError, runs
+from xmr_core import runs
+from xmr_pq.engine import require_faiss, threads
 
 if TYPE_CHECKING:
     from xmr_pq.pq import PQConfig
 
-__all__ = ["eigenvalue_allocation", "learn", "learned_rotation", "require_faiss"]
+__all__ = ["eigenvalue_allocation", "learn", "learned_rotation"]
 
 SAMPLE = 256  # vectors a centroid to learn from, at most
 TURNING = 64  # of them, to learn the rotation from
 ROUNDS = 20  # of OPQ
 STEPS = 2  # of k-means in a round
-ALONE = 1 << 28  # products in a step of k-means below which one thread does it: a tenth of a second
+ALONE = 1 << 28  # products in a step of k-means that one thread does alone, in a tenth of a second
 
 Floats = NDArray[np.float32]
-
-
-def require_faiss() -> Any:
-    """The module faiss. Raises PluginError where it is not installed."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise PluginError("pq needs faiss: pip install faiss-cpu") from error
-    return faiss
 
 
 def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
@@ -43,7 +33,7 @@ def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
     ksub = 2**config.bits
     sample = _sampled(vectors, SAMPLE * max(ksub, config.lists), rng)
     state: dict[str, NDArray[Any]] = {}
-    with _threads(sample.size * max(ksub, config.lists)):
+    with threads(sample.size * max(ksub, config.lists) > ALONE):
         if config.rotation == "opq" and len(sample) >= ksub:  # fewer are coded without error, however they are turned
             state["rotation"] = learned_rotation(_sampled(sample, TURNING * ksub, rng), config)
             sample = sample @ state["rotation"].T
@@ -51,18 +41,6 @@ def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
         if config.lists:
             state["lists"] = _centroids(sample, min(config.lists, len(sample)), config.seed)
     return state
-
-
-@contextmanager
-def _threads(products: int) -> Iterator[None]:
-    """Few products, one thread: on a busy machine, threads wait for one another far longer than they work."""
-    faiss = require_faiss()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if products < ALONE else before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _sampled(vectors: Floats, most: int, rng: np.random.Generator) -> Floats:

@@ -85,7 +85,7 @@ def test_more_candidates_raise_recall(points: xmr.Embeddings) -> None:
 
 def test_the_same_seed_builds_the_same_graph(points: xmr.Embeddings, tmp_path: Path) -> None:
     files = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 2)):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         (tmp_path / name).mkdir()
         built(points.take(slice(0, 500)), seed=seed).save(tmp_path / name)
         files.append((tmp_path / name / "graph.bin").read_bytes())
