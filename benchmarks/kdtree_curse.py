@@ -1,4 +1,4 @@
-"""Why a KD-tree is for few dimensions: the share of the vectors that an exact search compares, and its time beside a scan.
+"""Why a KD-tree is for few dimensions: the share of the vectors that exact search compares, and its time beside a scan.
 
     python benchmarks/kdtree_curse.py [--rows 100000] [--dims 2 4 8 12 16 20 24]
 

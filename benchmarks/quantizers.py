@@ -5,7 +5,7 @@
 
 Arrays of shape (n, d), any numbers. Recall is 1-recall@r: how often the nearest of the base vectors by l2 is among the
 first r found, over all queries. What is ours is written as a recipe, what is faiss's as its index factory names it.
-RaBitQ keeps 8 bytes of factors beside its bits, and so enters from 16 bytes. Prints a table; writes OUT.csv and OUT.png.
+RaBitQ keeps 8 bytes of factors beside its bits, and so enters from 16 bytes. Prints a table, writes OUT.csv, OUT.png.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import faiss
 import numpy as np
@@ -92,7 +92,7 @@ class Faiss(Contender):
 class Ours(Contender):
     """A recipe of fusers and an indexer. Fitted fusers are shared between recipes, and kept in a folder if asked."""
 
-    fitted: dict[str, tuple[xmr.Fuser, float]] = {}
+    fitted: ClassVar[dict[str, tuple[xmr.Fuser, float]]] = {}
 
     def __init__(self, name: str, keep: Path | None) -> None:
         self.name, self.keep = name, keep
@@ -146,12 +146,12 @@ def contenders(b: int, d: int, catalyzer: str, keep: Path | None) -> Iterator[Co
         recipes += [f"{fuser} >> lattice(r2={RADII[b]})" for fuser in (f"catalyzer(dim=24{more})", "pca(dim=24)")]
     if 24 % b == 0:
         recipes += [f"{fuser} >> pq(bytes={b})" for fuser in (f"catalyzer(dim=24{more})", "identity(metric='l2')")]
-    names = [f"PQ{b}x8", f"OPQ{b},PQ{b}x8", f"RQ{b}x8", f"LSQ{b}x8", f"ITQ{8 * b},LSH", f"LSH{8 * b}r"]
-    names += [f"PCAR{2 * b},SQ4", f"PCAR{b},SQ8"]
+    names = {f"PQ{b}x8": b, f"OPQ{b},PQ{b}x8": b, f"RQ{b}x8": 1, f"LSQ{b}x8": 1, f"LSH{8 * b}r": 1}
+    names |= {f"ITQ{8 * b},LSH": 8 * b, f"PCAR{2 * b},SQ4": 2 * b, f"PCAR{b},SQ8": b}  # and dimensions they need
     if b > 8:
-        names.append(f"PCAR{8 * (b - 8)},RaBitQ")
+        names[f"PCAR{8 * (b - 8)},RaBitQ"] = 8 * (b - 8)
     yield from (Ours(recipe, keep) for recipe in recipes)
-    yield from (Faiss(name, b, d) for name in names if d >= 2 * b)
+    yield from (Faiss(name, b, d) for name, least in names.items() if d >= least)
 
 
 def measured(contender: Contender, b: int, learn: Floats, base: Floats, queries: Floats, nearest: Any) -> Result:

@@ -151,6 +151,8 @@ def batch(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -
     publish(con, "few", codes, SqlDistance("hamming", "hamming"))
     texts = list(range(1, 400, 2))
     con.execute("CREATE TABLE asked AS SELECT unnest($1::BIGINT[]) AS query", [texts])
+    joined = f"FROM asked AS a, xmr.like_few(a.query, {K}) AS n ORDER BY a.query, n.distance, n.item_id"
+    lateral = way(con, f"SELECT n.item_id {joined}")
     return {
         "hand: min(struct, k) GROUP BY query": way(
             con,
@@ -168,14 +170,7 @@ def batch(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -
             """,
         ),
         "xmr.batch_few": way(con, f"SELECT item_id FROM xmr.batch_few({K}, items := $1)", texts),
-        "LATERAL xmr.like_few": way(
-            con,
-            f"""
-            SELECT n.item_id
-            FROM asked AS a, xmr.like_few(a.query, {K}) AS n
-            ORDER BY a.query, n.distance, n.item_id
-            """,
-        ),
+        **({} if duckdb.__version__ >= "2" else {"LATERAL xmr.like_few": lateral}),  # in DuckDB 2 it takes minutes
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -261,6 +262,66 @@ def test_embeddings_made_elsewhere_are_found_under_their_own_ids(tmp_path: Path)
         assert len(db.add_embeddings(codes, space="bits")) == 100
 
 
+@pytest.mark.parametrize("ids", [[-1], [0.5], [True], [1 << 63], ["a"], [[1]]])
+def test_ids_are_whole_numbers_from_zero(fitted: Library, ids: list[object]) -> None:
+    for act in (fitted.delete, lambda given: fitted.add_embeddings(np.zeros((1, 8), np.uint8), "bits", ids=given)):
+        with pytest.raises(xmr.DataError, match="ids: expected"):
+            act(ids)  # type: ignore[arg-type]
+    assert fitted.store.counts()["image"] + fitted.store.counts()["text"] == 12
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ([1], [1.5], [1.0, 1.5]),
+        ([None], [7], [None, 7]),
+        (
+            [datetime.date(2020, 1, 1)],
+            [datetime.datetime(2020, 1, 1, 5)],
+            [datetime.datetime(2020, 1, 1, h) for h in (0, 5)],
+        ),
+    ],
+)
+def test_columns_of_metadata_widen_for_what_they_could_not_hold(
+    tmp_path: Path, first: list[object], second: list[object], kept: list[object]
+) -> None:
+    with xmr.open(tmp_path / "m.duckdb", progress=False) as db:
+        db.add(xmr.Items("text", ["one"], ["1"], metadata={"own": first}))
+        db.add(xmr.Items("text", ["two"], ["2"], metadata={"own": second}))
+        assert [row[0] for row in db.sql("SELECT own FROM xmr.catalog ORDER BY key").fetchall()] == kept
+        with pytest.raises(xmr.DataError, match="'own': the column holds"):
+            db.add(xmr.Items("text", ["three"], ["3"], metadata={"own": [True]}))
+        assert db.store.counts()["text"] == 2
+
+
+def test_a_fraction_far_down_a_column_of_whole_numbers_is_kept(tmp_path: Path) -> None:
+    prices = [*range(2500), 0.5]
+    with xmr.open(tmp_path / "m.duckdb", progress=False) as db:
+        db.add(xmr.Items("text", [f"text {i}" for i in range(2501)], metadata={"price": prices}))
+        assert db.sql("SELECT sum(price) FROM xmr.catalog").fetchone() == (sum(prices),)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "HSV", "F", "RGBa", "PA"])
+def test_a_picture_in_memory_may_have_any_mode(db: Library, mode: str) -> None:
+    from PIL import Image
+
+    assert db.add(xmr.Items("image", [Image.new(mode, (4, 4))], ["own"])).new == 1
+
+
+@pytest.mark.parametrize("name", ["a\ud800", "b\0"])
+def test_texts_that_cannot_be_stored_are_named(db: Library, name: str) -> None:
+    with pytest.raises(xmr.DataError, match="'k'"):
+        db.add(xmr.Items("text", [name], ["k"]))
+    with pytest.raises(xmr.DataError, match=r"Unicode|expected a name"):
+        db.add(xmr.Items("text", ["fine"], ["k"], metadata={"own": ["v"], name: ["w"]}))
+    assert db.store.counts()["text"] == 8
+
+
+def test_labels_need_names(db: Library) -> None:
+    with pytest.raises(xmr.DataError, match="labels have names in Pairs alone"):
+        db.add(xmr.Items("text", ["one"], ["1"], labels=np.ones((1, 2))))
+
+
 # deleting
 
 
@@ -284,6 +345,42 @@ def test_compacting_keeps_everything_and_frees_the_disk(tmp_path: Path) -> None:
         assert db.sql("SELECT count(*) FROM mine").fetchone() == (1000,)
         assert len(db.search(vector=kept, k=1, space="kept")) == 100
         assert db.sql("SELECT count(*) FROM xmr.code_kept").fetchone() == (100,)
+
+
+def test_compacting_beside_another_connection_is_refused_and_nothing_is_lost(fitted: Library, tmp_path: Path) -> None:
+    with xmr.open(tmp_path / "colours.duckdb", progress=False):
+        with pytest.raises(xmr.LockedError, match="another connection of this process"):
+            fitted.compact()
+        fitted.add(xmr.Items("text", ["later"], ["later"]))
+    fitted.close()
+    with xmr.open(tmp_path / "colours.duckdb", progress=False) as again:
+        assert again.store.counts()["text"] == 9
+
+
+def test_compacting_leaves_macros_and_links_to_the_file_as_they_were(tmp_path: Path, pairs: xmr.Pairs) -> None:
+    (tmp_path / "link.duckdb").symlink_to(tmp_path / 'a "real" one.duckdb')
+    with xmr.open(tmp_path / "link.duckdb", progress=False) as db:
+        db.add(pairs)
+        db.fit("toy >> flat", name="toy")
+        macros = "SELECT function_name, macro_definition FROM duckdb_functions() WHERE schema_name = 'xmr' ORDER BY ALL"
+        before = db.store.rows(macros)  # type: ignore[attr-defined]
+        db.compact()
+        assert db.store.rows(macros) == before  # type: ignore[attr-defined]
+    assert (tmp_path / "link.duckdb").is_symlink()
+
+
+def test_compacting_sweeps_up_after_a_killed_one(fitted: Library, tmp_path: Path) -> None:
+    (tmp_path / "colours.duckdb.0a1b2c3d.half").write_text("left behind")
+    fitted.compact()
+    assert not list(tmp_path.glob("*.half"))
+
+
+def test_an_export_that_cannot_be_written_says_so(fitted: Library, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(xmr.StorageError, match="not empty"):
+        fitted.export(tmp_path / "file")
+    with pytest.raises(xmr.StorageError, match="cannot be written"):
+        fitted.export(tmp_path / "file" / "below")
 
 
 def test_export_and_restore_round_trip_bit_for_bit(fitted: Library, tmp_path: Path) -> None:
@@ -338,6 +435,98 @@ def test_searching_asks_for_what_is_missing(db: Library) -> None:
     assert db.store.counts()["image"] == 4
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"text": []},
+        {"text": ["red", None]},
+        {"text": "\ud800"},
+        {"text": "red", "k": "5"},
+        {"text": "red", "k": 2.0},
+        {"text": "red", "k": True},
+        {"text": "red", "k": 10**9},
+        {"text": "red", "within": "5"},
+        {"text": "red", "where": 5},
+        {"text": "red", "where": "\ud800"},
+        {"text": "red", "modality": "images"},
+        {"image": []},
+        {"item": 1 << 70},
+        {"item": True},
+        {"vector": [[1, 2], [3]]},
+    ],
+)
+def test_a_query_that_cannot_be_says_so(fitted: Library, asked: dict[str, object]) -> None:
+    with pytest.raises(xmr.DataError):
+        fitted.search(**asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", True, 1 << 63])
+def test_a_seed_is_a_whole_number(db: Library, seed: int) -> None:
+    with pytest.raises(xmr.ConfigError, match="seed="):
+        db.fit("toy >> flat", seed=seed)
+
+
+def test_a_split_of_numbers_trains_on_all(tmp_path: Path) -> None:
+    with xmr.open(tmp_path / "n.duckdb", progress=False) as db:
+        db.add(xmr.Items("text", ["red", "blue"], metadata={"split": [0, 1]}))
+        db.fit("toy >> flat", name="toy")
+        with pytest.raises(xmr.DataError, match="which items are the queries"):
+            db.evaluate()
+
+
+def test_a_space_without_a_published_version_says_so(fitted: Library) -> None:
+    fitted.fit("toy >> flat", name="toy")
+    fitted.drop("toy", 2)
+    with pytest.raises(xmr.StorageError, match="no published version; there are 1"):
+        fitted.search(text="red", space="toy")
+
+
+def test_a_space_is_loaded_once_whatever_it_is_called(fitted: Library) -> None:
+    assert fitted.space() is fitted.space("toy") is fitted.space("toy", 1)
+
+
+def test_lost_codes_are_told_and_the_space_can_be_made_again(fitted: Library) -> None:
+    fitted.sql("DROP VIEW xmr.code_toy; DROP TABLE xmr.code_toy_v1")
+    assert fitted.doctor() == ["the codes of space 'toy' version 1 are gone; drop it, and fit again"]
+    fitted.drop("toy")
+    fitted.fit("toy >> flat", name="toy")
+    assert fitted.doctor() == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE xmr.parts SET options = '{'",
+        "DELETE FROM xmr.parts",
+        "DELETE FROM xmr.parts WHERE position > 0",
+        "UPDATE xmr.tensors SET dtype = 'O'",
+        "UPDATE xmr.tensors SET shape = repeat('[', 100000)",
+        "UPDATE xmr.spaces SET dim = 5",
+        "UPDATE xmr.spaces SET layout = 'odd'",
+    ],
+)
+def test_a_damaged_space_is_refused_in_a_sentence(fitted: Library, damage: str, tmp_path: Path) -> None:
+    fitted.sql(damage)
+    fitted.close()
+    with xmr.open(tmp_path / "colours.duckdb", progress=False) as again, pytest.raises(xmr.XmrError):
+        again.search(text="red")
+
+
+def test_a_closed_library_says_so(fitted: Library) -> None:
+    fitted.close()
+    for act in (fitted.refresh, fitted.spaces, lambda: fitted.sql("SELECT 1"), lambda: fitted.search(text="red")):
+        with pytest.raises(xmr.StorageError, match="closed"):
+            act()
+
+
+def test_a_failed_transaction_of_the_users_can_be_rolled_back(fitted: Library) -> None:
+    fitted.sql("BEGIN")
+    with pytest.raises(xmr.StorageError):
+        fitted.sql("SELECT error('no')")
+    fitted.sql("ROLLBACK")
+    assert fitted.sql("SELECT 1").fetchall() == [(1,)]
+
+
 def test_an_unfitted_pipeline_says_so(pairs: xmr.Pairs) -> None:
     pipeline = xmr.Pipeline.parse("mortal >> flat")
     with pytest.raises(xmr.NotFittedError, match="mortal"):
@@ -365,6 +554,49 @@ def test_the_users_own_tables_stay_theirs(tmp_path: Path, pairs: xmr.Pairs) -> N
         db.add(pairs)
         rows = db.sql("SELECT price FROM mine JOIN xmr.items USING (key)").fetchall()
     assert rows == [(12,)]
+
+
+def test_a_table_of_the_users_beside_the_codes_is_left_alone(fitted: Library) -> None:
+    fitted.sql("CREATE TABLE xmr.code_mine AS SELECT 0::BIGINT AS item_id")
+    fitted.delete([0])
+    assert fitted.sql("SELECT count(*) FROM xmr.code_mine").fetchone() == (1,)
+
+
+def test_registering_leaves_a_file_without_a_library_as_it_is(tmp_path: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(tmp_path / "mine.duckdb")) as con:
+        with pytest.raises(xmr.StorageError, match="with a library in it"):
+            xmr.register(con)
+        assert con.execute("SELECT 1 FROM duckdb_schemas() WHERE schema_name = 'xmr'").fetchall() == []
+
+
+def test_a_connection_for_reading_can_be_registered(fitted: Library, tmp_path: Path) -> None:
+    import duckdb
+
+    fitted.close()
+    with duckdb.connect(str(tmp_path / "colours.duckdb"), read_only=True) as con, xmr.register(con):
+        assert len(con.execute("SELECT * FROM xmr.search('red', 2)").fetchall()) == 2
+
+
+def test_changing_the_folder_moves_nothing(tmp_path: Path, pairs: xmr.Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with xmr.open("here.duckdb", progress=False) as db:
+        db.add(pairs)
+        (tmp_path / "below").mkdir()
+        monkeypatch.chdir(tmp_path / "below")
+        db.compact()
+    assert not list((tmp_path / "below").iterdir())
+
+
+@pytest.mark.parametrize("path", ["", " ", "a\0b", "xmr.duckdb", "http://host/x"])
+def test_a_path_that_cannot_hold_a_library_is_refused(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(xmr.StorageError):
+        xmr.open(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ class Added:
 class Prepared:
     """Columns of items ready to be stored, and what is wrong with the rest (position to reason)."""
 
-    content: list[str]
-    source: list[str | None]
-    text: list[str | None]
-    blob: list[bytes | None]
+    content: Sequence[str]
+    source: Sequence[str | None]
+    text: Sequence[str | None]
+    blob: Sequence[bytes | None]
     vectors: NDArray[np.float32] | None
     bad: dict[int, str]
 
@@ -54,6 +54,21 @@ def prepare(items: Items) -> Prepared:
     if items.modality == IMAGE:
         return _prepare_pictures(items)
     raise DataError(f"{items.modality}s must be given as vectors; pictures are {IMAGE!r}, sentences {TEXT!r}")
+
+
+def fault_of_text(text: object) -> str | None:
+    """Why a text cannot be stored or asked with, or None where it can."""
+    if not isinstance(text, str):
+        return f"expected a text, got {type(text).__name__}"
+    if not text.strip():
+        return "empty text"
+    if "\0" in text:
+        return "text with a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "text that is no valid Unicode"
+    return None
 
 
 def check_keys(items: Items, content: Sequence[str]) -> list[int]:
@@ -82,24 +97,17 @@ def _are_vectors(data: Sequence[Any]) -> bool:
 
 
 def _prepare_vectors(items: Items) -> Prepared:
-    vectors = as_vectors(np.asarray(items.data), f"{items.modality} vectors")
+    vectors = as_vectors(items.data, f"{items.modality} vectors")
     none: list[Any] = [None] * len(items)
     return Prepared([_sha256(row.tobytes()) for row in vectors], none, none, none, vectors, {})
 
 
 def _prepare_texts(items: Items) -> Prepared:
-    bad: dict[int, str] = {}
-    texts: list[str | None] = []
-    for place, text in enumerate(items.data):
-        if not isinstance(text, str):
-            bad[place] = f"expected a text, got {type(text).__name__}"
-        elif not text.strip():
-            bad[place] = "empty text"
-        elif "\0" in text:
-            bad[place] = "text with a NUL character"
-        texts.append(text if place not in bad else "")
+    faults = {place: fault_of_text(text) for place, text in enumerate(items.data)}
+    bad = {place: reason for place, reason in faults.items() if reason}
+    texts = ["" if place in bad else str(text) for place, text in enumerate(items.data)]
     none: list[Any] = [None] * len(items)
-    return Prepared([_sha256((text or "").encode("utf-8", "replace")) for text in texts], none, texts, none, None, bad)
+    return Prepared([_sha256(text.encode()) for text in texts], none, texts, none, None, bad)
 
 
 def _prepare_pictures(items: Items) -> Prepared:
@@ -121,12 +129,10 @@ def _file(picture: Any) -> tuple[str | None, bytes | None, str]:
     """A picture as its path, or the bytes to keep where it has none, and the sha256 of its bytes."""
     if isinstance(picture, (str, Path)):
         return str(Path(picture).resolve()), None, _sha256(Path(picture).read_bytes())
-    if isinstance(picture, (bytes, bytearray)):
+    if isinstance(picture, (bytes, bytearray, memoryview)):
         return None, bytes(picture), _sha256(bytes(picture))
-    from PIL import Image
-
     file = io.BytesIO()
-    (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(file, format="PNG")
+    pictures.decode(picture).save(file, format="PNG")  # upright RGB: PNG keeps neither all modes nor the turn
     return None, file.getvalue(), _sha256(file.getvalue())
 
 

@@ -22,11 +22,22 @@ from numpy.typing import NDArray
 from xmr_core.exact import empty_hits, positions_of
 from xmr_core.types import Hits, Metric
 
-__all__ = ["Scan", "distances", "hamming_counts", "hits_of_pairs", "pair_distances", "reach", "stacked", "unit"]
+__all__ = [
+    "Scan",
+    "distances",
+    "hamming_counts",
+    "hits_of_pairs",
+    "pair_distances",
+    "reach",
+    "stacked",
+    "true_cells",
+    "unit",
+]
 
 CELLS = 1 << 22  # distances that a scan holds at once: 16 MB of float32
 QUERIES = 256  # queries that a scan holds against a block of vectors
 CHUNK = 1 << 17  # numbers gathered at once: 1 MB of float64, which stays in the cache
+COUNTED = 1 << 15  # words compared at once: 256 KB, which stay in the cache too
 CANCELLED = 1e-6  # a squared distance that is so small a part of the squared lengths is computed from differences
 SAME = 1e-28  # squared distance of unit vectors that differ by rounding alone: they are parallel
 CROWD = 4  # candidates a hit, above which a scan tightens its bound before it looks at them
@@ -70,7 +81,8 @@ def pair_distances(queries: Floats, vectors: Floats, rows: Positions, places: Po
 def unit(vectors: NDArray[Any]) -> NDArray[Any]:
     """Vectors of length 1 and the same type; zero vectors stay zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))[:, None]
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(vectors.dtype, copy=False)
+    directed: NDArray[Any] = vectors / np.where(lengths > 0, lengths, 1).astype(vectors.dtype)
+    return directed
 
 
 def _all_pairs(queries: Doubles, vectors: Doubles, metric: Metric) -> Doubles:
@@ -89,7 +101,7 @@ def _all_pairs(queries: Doubles, vectors: Doubles, metric: Metric) -> Doubles:
 
 def _mend(squared: Doubles, near: NDArray[np.bool_], queries: Doubles, vectors: Doubles, same: float = 0) -> None:
     """Where dot products have cancelled, put squared distances from differences in their place."""
-    rows, places = np.nonzero(near)
+    rows, places = true_cells(near)
     step = max(1, CHUNK // max(1, queries.shape[1]))
     for start in range(0, len(rows), step):
         i, j = rows[start : start + step], places[start : start + step]
@@ -106,6 +118,12 @@ def _squared_gaps(a: Doubles, b: Doubles, same: float = 0) -> Doubles:
 def _squares(vectors: NDArray[Any]) -> NDArray[Any]:
     squares: NDArray[Any] = np.einsum("nd,nd->n", vectors, vectors)
     return squares
+
+
+def true_cells(mask: NDArray[np.bool_]) -> tuple[Positions, Positions]:
+    """Rows and columns where `mask` (q, n) is True, row by row: as `np.nonzero` gives them, in a tenth of its time."""
+    rows, places = np.divmod(np.flatnonzero(mask), max(1, mask.shape[1]))
+    return rows, places
 
 
 def hits_of_pairs(
@@ -200,7 +218,7 @@ class Scan:
         bounds = np.full(len(queries), FARTHEST if within is None else min(within, FARTHEST), np.float32)
         step = CELLS // len(queries)
         for start in range(0, len(self), step):
-            rows, places = np.nonzero(self._near(queries, slice(start, start + step), bounds, k))
+            rows, places = true_cells(self._near(queries, slice(start, start + step), bounds, k))
             places += start
             found = pair_distances(queries, self.vectors, rows, places, self.metric)
             kept = found <= bounds[rows]
@@ -254,8 +272,11 @@ def hamming_counts(queries: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDAr
     """(q, n) differing bits of packed codes (q, b) and (n, b): uint8 below 256 bits, uint16 from there."""
     counts = np.zeros((len(queries), len(codes)), np.uint8 if codes.shape[1] < 32 else np.uint16)
     left, right = _words(queries), _words(codes)
-    for word in range(left.shape[1]):
-        counts += np.bitwise_count(left[:, word, None] ^ right[:, word])
+    step = max(256, COUNTED // max(1, len(queries)))
+    for start in range(0, len(codes), step):
+        block = slice(start, start + step)
+        for query_words, words in zip(left.T, np.ascontiguousarray(right[block].T), strict=True):
+            counts[:, block] += np.bitwise_count(query_words[:, None] ^ words)
     return counts
 
 

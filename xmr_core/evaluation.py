@@ -92,7 +92,7 @@ def evaluate(
     queries = queries or _default_queries(store)
     labelled = bool(store.counts().get("labels"))
     measure = measure or ("map" if labelled else "recall")
-    if measure not in PROTOCOLS:
+    if not isinstance(measure, str) or measure not in PROTOCOLS:
         raise ConfigError("measure", measure, f"must be one of {', '.join(PROTOCOLS)}")
     if measure == "map" and not labelled:
         raise DataError("MAP needs labels, and no item has any; measure='recall' needs pairs alone")
@@ -123,11 +123,15 @@ def evaluate(
 
 
 def _default_queries(store: Store) -> str:
-    if "split" in store.metadata_columns():
-        for split in ("query", "test"):
-            if len(store.ids(where=f"split = '{split}'")):
-                return f"split = '{split}'"
+    for split in ("query", "test"):
+        if has_split(store, split):
+            return f"split = '{split}'"
     raise DataError("which items are the queries? give a condition, like queries=\"split = 'test'\"")
+
+
+def has_split(store: Store, split: str) -> bool:
+    """True where items of this split are there; a column `split` of numbers names none."""
+    return "split" in store.metadata_columns() and bool(len(store.ids(where=f"split::VARCHAR = '{split}'")))
 
 
 def _direction(

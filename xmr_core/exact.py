@@ -15,16 +15,18 @@ from xmr_core.types import Codes, Embeddings, Hits
 __all__ = ["ExactIndex", "check_search", "empty_hits", "nearest", "positions_of", "select"]
 
 BLOCK_CELLS = 1 << 24  # distances held at once: 64 MB of float32
+LARGEST = float(np.finfo(np.float64).max)
 
 
 def check_search(k: int | None, within: float | None) -> None:
     """Raise DataError where `k` and `within` ask for nothing that can be given."""
     if k is None and within is None:
         raise DataError("search: give k, within, or both")
-    if k is not None and k < 1:
-        raise DataError(f"k={k}: must be 1 or more")
-    if within is not None and not np.isfinite(within):
-        raise DataError(f"within={within}: must be a finite distance")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1):
+        raise DataError(f"k={k!r}: must be a whole number, 1 or more")
+    number = isinstance(within, (int, float, np.integer, np.floating)) and not isinstance(within, bool)
+    if within is not None and not (number and abs(within) <= LARGEST):
+        raise DataError(f"within={within!r}: must be a finite distance")
 
 
 def empty_hits(q: int, k: int, exact: bool = True) -> Hits:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core import runs
-from xmr_core.adding import Added, Prepared, check_keys, named, prepare
+from xmr_core.adding import Added, Prepared, check_keys, fault_of_text, named, prepare
 from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StorageError
-from xmr_core.evaluation import Evaluation, Measure, evaluate
+from xmr_core.evaluation import Evaluation, Measure, evaluate, has_split
 from xmr_core.exact import check_search
 from xmr_core.pipeline import Pipeline
 from xmr_core.registry import default
@@ -30,13 +30,14 @@ from xmr_core.results import Query, Results
 from xmr_core.spaces import Space, record_of
 from xmr_core.store import ItemRows, Store
 from xmr_core.tracking import LibraryRun
-from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Items, Pairs
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Items, Pairs, as_array, as_ids
 
 __all__ = ["Library", "open", "register"]
 
 OTHER = {IMAGE: TEXT, TEXT: IMAGE}
 ADD_BLOCK = 2000  # items that are checked and stored at once
 CODE_BLOCK = 4096  # items that are encoded and stored at once
+PADDING = 1 << 24  # empty places that an answer may have, where k is larger than the collection
 SPACE_NAME = re.compile(r"(?!.*_v\d+$)[a-z][a-z0-9_]{0,39}")
 
 
@@ -46,6 +47,8 @@ def open(url: str | Path, read_only: bool = False, progress: bool | None = None)
     The file may hold tables of yours; everything here stays in its schema `xmr`. `progress` shows bars; None shows
     them where somebody watches the error stream. Raises StorageError, SchemaVersionError, LockedError.
     """
+    if not isinstance(url, (str, Path)) or not str(url).strip() or "\0" in str(url):
+        raise StorageError(f"open: expected the path of a file, got {url!r}")
     url = str(url)
     scheme = url.split("://", 1)[0] if "://" in url else ""
     stores = default().entries("store")
@@ -65,10 +68,18 @@ def register(connection: Any) -> Library:
     for entry in default().entries("store"):
         url = entry.component.url_of(connection)
         if url is not None:
-            library = open(url, progress=False)
+            library = _beside(url)
             library.register(connection)
             return library
     raise StorageError("register: expected a connection that is open on a database file with a library in it")
+
+
+def _beside(url: str) -> Library:
+    """The library at a URL that a connection of the user's holds already, for writing or for reading only."""
+    try:
+        return open(url, progress=False)
+    except StorageError:
+        return open(url, read_only=True, progress=False)
 
 
 class Library:
@@ -111,6 +122,10 @@ class Library:
         """
         if on_error not in ("refuse", "skip"):
             raise ConfigError("on_error", on_error, "must be 'refuse' or 'skip'")
+        if not isinstance(source, (Pairs, Items)):
+            raise DataError(f"add: expected Pairs or Items, got {type(source).__name__}")
+        if isinstance(source, Items) and source.labels is not None:
+            raise DataError("add: labels have names in Pairs alone; give Pairs, with an empty side if need be")
         sides = [source] if isinstance(source, Items) else [source.images, source.texts]
         names = () if isinstance(source, Items) else source.label_names
         with self._run() as run, runs.use(run), self.store.transaction():
@@ -188,12 +203,15 @@ class Library:
         they go on from the last.
         """
         made = _embeddings(values)
-        chosen = None if ids is None else np.asarray(ids, np.int64)
+        if not isinstance(modality, str) or not modality:
+            raise DataError(f"modality {modality!r}: expected a name, like {IMAGE!r} or {TEXT!r}")
+        _space_name(space)
+        chosen = None if ids is None else as_ids(ids)
         if chosen is not None and (chosen.shape != (len(made),) or len(np.unique(chosen)) < len(made)):
             raise DataError(f"ids: expected {len(made)} different ones, got {len(np.unique(chosen))} in {chosen.shape}")
         with self._run() as run, runs.use(run), self.store.transaction():
             loaded = next((self.space(space) for known in self.store.spaces() if known.name == space), None)
-            pipeline = loaded.pipeline if loaded else Pipeline.parse(recipe or "hamming").fit_embeddings(made, modality)
+            pipeline = loaded.pipeline if loaded else _pipeline(recipe or "hamming").fit_embeddings(made, modality)
             final = np.arange(len(made)) + self.store.next_id() if chosen is None else chosen
             order = np.argsort(final, kind="stable")
             codes = pipeline.indexer.encode(pipeline.embed_vectors(made, modality).take(order), final[order])
@@ -210,7 +228,7 @@ class Library:
     def _check_new(self, space: Space, modality: str, codes: Codes) -> None:
         if codes.layout != space.record.layout:
             raise DataError(f"space {space.name!r} holds codes of {space.record.layout}, got {codes.layout}")
-        clash = np.intersect1d(self.store.get_codes(space.name, space.record.version, modality).ids, codes.ids)
+        clash = np.intersect1d(self.store.coded_ids(space.name, space.record.version, modality), codes.ids)
         if len(clash):
             raise DataError(f"space {space.name!r} has {modality} codes of {len(clash)} of these ids, first {clash[0]}")
 
@@ -221,7 +239,7 @@ class Library:
         """
         if (ids is None) == (where is None):
             raise DataError("delete: give ids or where")
-        count = self.store.delete(self.store.ids(where=where) if ids is None else np.asarray(ids, np.int64))
+        count = self.store.delete(self.store.ids(where=where) if ids is None else as_ids(ids))
         self._forget()
         return count
 
@@ -241,7 +259,7 @@ class Library:
         any, else all. A known `name` gets a new version, and the old one serves until the new one is ready. A killed
         fit goes on from its last checkpoint when it is called again with the same recipe, seed and items.
         """
-        pipeline = (Pipeline.parse(recipe) if isinstance(recipe, str) else recipe).with_seed(seed)
+        pipeline = _pipeline(recipe).with_seed(_seed(seed))
         name = _space_name(name or "_".join(part.name for part in pipeline.parts))
         pairs = self.store.pairs(where if where is not None else self._training())
         if not len(pairs.images) and not len(pairs.texts):
@@ -261,9 +279,7 @@ class Library:
         return self.space(name, version)
 
     def _training(self) -> str | None:
-        condition = "split = 'train'"
-        known = "split" in self.store.metadata_columns()
-        return condition if known and len(self.store.ids(where=condition)) else None
+        return "split = 'train'" if has_split(self.store, "train") else None
 
     def _checkpoints(self, pipeline: Pipeline, pairs: Pairs) -> Path | None:
         if self.store.folder is None:
@@ -307,7 +323,7 @@ class Library:
             if space is None or space.pipeline.encoder is None:
                 continue
             for modality in space.pipeline.modalities:
-                have = self.store.get_codes(record.name, record.version, modality).ids
+                have = self.store.coded_ids(record.name, record.version, modality)
                 missing = np.setdiff1d(self.store.ids(modality), have, assume_unique=True)
                 for codes in self._codes(space.pipeline, modality, missing):
                     self.store.put_codes(record.name, record.version, modality, codes)
@@ -327,7 +343,10 @@ class Library:
         """A space, loaded once: the only one where none is named, the published version where none is given."""
         found = self._spaces.get((name, version))
         if found is None:
-            found = self._spaces[name, version] = Space.load(self.store, name or self._only_space(), version)
+            named = name or self._only_space()
+            loaded = (space for space in self._spaces.values() if _is(space, named, version))  # under another call
+            found = next(loaded, None) or Space.load(self.store, named, version)
+            self._spaces[name, version] = found
         return found
 
     def _only_space(self) -> str:
@@ -385,9 +404,14 @@ class Library:
         check_search(k, within)
         loaded = self.space(space)
         queries, kind = self._queries(loaded, text, image, vector, item)
-        target = modality or self._target(loaded, kind)
+        target = self._target(loaded, kind) if modality is None else modality
+        if target not in loaded.modalities:
+            raise DataError(f"modality={target!r}: space {loaded.name!r} has {' and '.join(loaded.modalities)}")
         among = None if where is None else self.store.ids(target, where)
-        hits = loaded.index(target, exact).search(queries, k, within, among)
+        index = loaded.index(target, exact)
+        if k is not None and len(queries) * (k - len(index)) > PADDING:
+            raise DataError(f"k={k}: there are {len(index)} {target}s to find; ask for no more than that")
+        hits = index.search(queries, k, within, among)
         return Results(hits, self.store, target, loaded.name)
 
     def _queries(
@@ -396,10 +420,11 @@ class Library:
         if vector is not None:
             return self._given(space, vector), None
         if item is not None:
-            ((kind, _),) = [(row, None) for row in self.store.describe(np.array([item]))["modality"]]
+            ids = as_ids(item, "item")
+            kind = self.store.describe(ids)["modality"][0] if len(ids) == 1 else None
             if kind is None:
                 raise DataError(f"item={item}: no such item")
-            return space.pipeline.embed(self.store.items(np.array([item], np.int64), kind)), kind
+            return space.pipeline.embed(self.store.items(ids, kind)), kind
         items = _query_items(text, image)
         return space.pipeline.embed(items), items.modality
 
@@ -417,7 +442,7 @@ class Library:
             return pipeline.indexer.queries(vector)
         if pipeline.encoder is None:
             return pipeline.embed_vectors(_embeddings(vector))
-        return Embeddings(np.asarray(vector), pipeline.metric)
+        return Embeddings(as_array(vector, "vector"), pipeline.metric)
 
     @staticmethod
     def _target(space: Space, kind: str | None) -> str:
@@ -431,8 +456,11 @@ class Library:
 
     def audit(self, k: int = 10, sample: int = 100, space: str | None = None, seed: int = 0) -> Mapping[str, float]:
         """Recall@k of each modality's index against exact search over the same codes, by `sample` stored items."""
+        check_search(k, None)
+        if sample < 1:
+            raise ConfigError("sample", sample, "must be 1 or more")
         loaded = self.space(space)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(_seed(seed))
         recalls = {}
         for modality in loaded.pipeline.modalities:
             ids = self.store.ids(modality)
@@ -461,16 +489,22 @@ class Library:
         return evaluate(self.store, self.space(space), queries, database, measure)
 
     def compare(
-        self, recipes: Sequence[str], seed: int = 0, queries: str | None = None, database: str | None = None
+        self,
+        recipes: Sequence[str | Pipeline],
+        seed: int = 0,
+        queries: str | None = None,
+        database: str | None = None,
     ) -> list[Evaluation]:
         """Fit and evaluate recipes on the same items, one space each; those that are there already are not refitted."""
+        if isinstance(recipes, (str, Pipeline)):
+            raise ConfigError(f"compare: expected a list of recipes, got {recipes!r}")
         made = []
-        for recipe in recipes:
-            wanted = repr(Pipeline.parse(recipe).with_seed(seed))
+        for pipeline in [_pipeline(recipe).with_seed(_seed(seed)) for recipe in recipes]:
+            wanted = repr(pipeline)
             known = [space for space in self.store.spaces() if space.published and space.recipe == wanted]
-            name = known[0].name if known else self._free_name(Pipeline.parse(recipe))
+            name = known[0].name if known else self._free_name(pipeline)
             if not known:
-                self.fit(recipe, name, seed=seed)
+                self.fit(pipeline, name, seed=seed)
             made.append(self.evaluate(name, queries, database))
         return made
 
@@ -531,12 +565,27 @@ def _blocks(n: int, size: int) -> list[NDArray[np.int64]]:
 
 
 def _embeddings(values: object) -> Embeddings:
-    array = np.asarray(values)
+    array = as_array(values, "embeddings")
     return Embeddings(array, "hamming" if array.dtype == np.uint8 else "l2")
 
 
+def _pipeline(recipe: str | Pipeline) -> Pipeline:
+    return recipe if isinstance(recipe, Pipeline) else Pipeline.parse(recipe)
+
+
+def _seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
+        raise ConfigError("seed", seed, "must be a whole number from 0 to 2**63 - 1")
+    return int(seed)
+
+
+def _is(space: Space, name: str, version: int | None) -> bool:
+    record = space.record
+    return record.name == name and (record.published if version is None else record.version == version)
+
+
 def _space_name(name: str) -> str:
-    if not SPACE_NAME.fullmatch(name):
+    if not isinstance(name, str) or not SPACE_NAME.fullmatch(name):
         rule = "use a to z, 0 to 9 and _, beginning with a letter, 40 characters at most, not ending in _v1"
         raise ConfigError("name", name, rule)
     return name
@@ -546,4 +595,8 @@ def _query_items(text: Any, image: Any) -> Items:
     if (text is None) == (image is None):
         raise DataError("give text or image")
     modality, given = (TEXT, text) if text is not None else (IMAGE, image)
-    return Items(modality, list(given) if isinstance(given, (list, tuple)) else [given])
+    asked = list(given) if isinstance(given, (list, tuple)) else [given]
+    for place, fault in enumerate(map(fault_of_text, asked) if modality == TEXT else ()):
+        if fault:
+            raise DataError(f"text {place}: {fault}" if len(asked) > 1 else f"text: {fault}")
+    return Items(modality, asked)

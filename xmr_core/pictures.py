@@ -41,6 +41,8 @@ def decode(item: object, at_least: int | None = None) -> Image.Image:
 
     try:
         image = _opened(item, at_least)
+        if 0 in image.size:
+            raise DataError("a picture without pixels")
         image.load()
         return _rgb(ImageOps.exif_transpose(image))
     except DataError:
@@ -123,7 +125,10 @@ def _opened(item: object, at_least: int | None) -> Image.Image:
     if isinstance(item, Image.Image):
         return item
     if isinstance(item, (str, os.PathLike)):
-        item = Path(item).read_bytes()  # no file stays open
+        path = Path(item)
+        if path.exists() and not (path.is_file() or path.is_dir()):  # /dev/zero and pipes never end
+            raise DataError("no regular file")
+        item = path.read_bytes()  # no file stays open
     if isinstance(item, (bytes, bytearray, memoryview)):
         image = Image.open(io.BytesIO(item))
         if at_least is not None:

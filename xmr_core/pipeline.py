@@ -24,6 +24,7 @@ from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Feature
 __all__ = ["Pipeline", "calls"]
 
 BATCH = 4096  # items that are embedded at once
+LONGEST = 200  # characters of a recipe that a message repeats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +160,10 @@ class Pipeline:
     def embed(self, items: Items) -> Embeddings:
         """Embeddings of items of one modality, as the indexer wants them; in blocks of bounded memory.
 
-        Raises NotFittedError, DataError.
+        Raises NotFittedError, DataError (on no items: their width is not known).
         """
+        if not len(items):
+            raise DataError(f"no {items.modality}s to embed")
         if self.encoder is None:
             raise ConfigError(f"{self!r} has no encoder: give vectors or codes, not pictures or texts")
         self.encoder.require_modality(items.modality)
@@ -208,6 +211,8 @@ def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any
 
     It is parsed, never evaluated: options are literals.
     """
+    if not isinstance(recipe, str):
+        raise ConfigError(f"a recipe is a text like 'dcmh(bits=64) >> sign >> hamming', got {type(recipe).__name__}")
     try:
         tree = ast.parse(recipe.strip(), mode="eval").body
         parts = [_call(node, recipe) for node in _chain(tree)]
@@ -215,7 +220,7 @@ def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(
-            f"recipe {recipe!r} cannot be read: write it like 'dcmh(bits=64) >> sign >> hamming'"
+            f"recipe {recipe[:LONGEST]!r} cannot be read: write it like 'dcmh(bits=64) >> sign >> hamming'"
         ) from None
     if most is not None and len(parts) > most:
         raise ConfigError(f"{recipe!r}: expected {most} component, got {len(parts)}")
@@ -236,7 +241,8 @@ def _call(node: ast.expr, recipe: str) -> tuple[str, dict[str, Any]]:
         if len(options) == len(node.keywords):
             return node.func.id, options
     raise ConfigError(
-        f"recipe {recipe!r}: {ast.unparse(node)!r} is no component; write name or name(option=value), joined by >>"
+        f"recipe {recipe[:LONGEST]!r}: {ast.unparse(node)[:LONGEST]!r} is no component; "
+        "write name or name(option=value), joined by >>"
     )
 
 

@@ -85,7 +85,8 @@ class Results(Sequence[Hit]):
 
     def of(self, query: int) -> list[Hit]:
         """The hits of one query of many."""
-        return [hit for hit in self._all if hit.query == query]
+        ends = np.cumsum((self.ids >= 0).sum(axis=1))
+        return self._all[ends[query - 1] if query else 0 : ends[query]]
 
     def __len__(self) -> int:
         return int((self.ids >= 0).sum())

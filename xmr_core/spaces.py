@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xmr_core.components import Index
-from xmr_core.errors import SpaceMismatchError
+from xmr_core.errors import SpaceMismatchError, StateError
 from xmr_core.exact import ExactIndex
 from xmr_core.pipeline import Pipeline
 from xmr_core.registry import default
@@ -55,7 +55,13 @@ class Space:
                     "install those again, or fit again"
                 )
             made.append(component)
-        encoder = made.pop(0) if record.parts[0].role == "encoder" else None
+        roles = [part.role for part in record.parts]
+        head = 1 if roles[:1] == ["encoder"] else 0
+        if roles != ["encoder"] * head + ["fuser"] * (len(roles) - head - 1) + ["indexer"]:
+            raise StateError(
+                f"space {name!r}: its parts are damaged ({', '.join(roles) or 'none'}); drop it, fit again"
+            )
+        encoder = made.pop(0) if head else None
         return cls(record, Pipeline(encoder, tuple(made[:-1]), made[-1]), store)
 
     @property

@@ -221,6 +221,10 @@ class Store(ABC):
     def get_codes(self, name: str, version: int, modality: str) -> Codes:
         """All codes of a modality, ascending by id."""
 
+    def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
+        """The ids of `get_codes`, without the codes where the store can read them alone."""
+        return self.get_codes(name, version, modality).ids
+
     # runs, SQL, whole files
 
     @abstractmethod

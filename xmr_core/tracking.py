@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Encoder
+from xmr_core.errors import StorageError
 from xmr_core.runs import Run
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import Features, Items
@@ -99,11 +100,14 @@ class LibraryRun(Run):
         """See `Run.checkpoint`."""
         if self._checkpoints is None:
             return
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
         half = self._checkpoints / f"{self._part}.half"
-        with half.open("wb") as file:
-            np.savez(file, **dict(arrays))  # type: ignore[arg-type]  # the stub mistakes the arrays for allow_pickle
-        half.replace(self._checkpoints / f"{self._part}.npz")
+        try:
+            self._checkpoints.mkdir(parents=True, exist_ok=True)
+            with half.open("wb") as file:
+                np.savez(file, **dict(arrays))  # type: ignore[arg-type]  # the stub takes the arrays for allow_pickle
+            half.replace(self._checkpoints / f"{self._part}.npz")
+        except OSError as error:
+            raise StorageError(f"{half}: the checkpoint cannot be written: {error}") from error
 
     def restore(self) -> dict[str, NDArray[Any]] | None:
         """See `Run.restore`; a damaged checkpoint counts as none."""

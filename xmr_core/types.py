@@ -28,7 +28,9 @@ __all__ = [
     "Layout",
     "Metric",
     "Pairs",
+    "as_array",
     "as_bits",
+    "as_ids",
     "as_vectors",
     "pack_bits",
     "unpack_bits",
@@ -40,6 +42,28 @@ TEXT = "text"
 Metric = Literal["l2", "ip", "cosine", "hamming"]
 METRICS: tuple[str, ...] = get_args(Metric)
 LayoutKind = Literal["bits", "pq", "lattice", "float"]
+LARGEST_ID = 1 << 62  # leaves room to go on counting
+
+
+def as_array(values: object, what: str) -> NDArray[Any]:
+    """Any array-like as an array. Raises DataError on rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{what}: cannot be made an array, its rows differ ({error})") from None
+
+
+def as_ids(values: object, what: str = "ids") -> NDArray[np.int64]:
+    """(n,) int64; one id becomes a row. Raises DataError on what is no whole number from 0 to 2**62: -1 means nobody.
+
+    Booleans are refused, so that no mask is taken for the ids 0 and 1, and fractions, so that none is cut off.
+    """
+    array = np.atleast_1d(as_array(values, what))
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise DataError(f"{what}: expected whole numbers of shape (n,), got {array.dtype} {array.shape}")
+    if array.size and (array.min() < 0 or array.max() > LARGEST_ID):
+        raise DataError(f"{what}: expected 0 to 2**62, got {array.min()} to {array.max()}")
+    return array.astype(np.int64, copy=False)
 
 
 def as_vectors(values: object, what: str = "vectors", dim: int | None = None) -> NDArray[np.float32]:
@@ -47,10 +71,10 @@ def as_vectors(values: object, what: str = "vectors", dim: int | None = None) ->
 
     Raises DataError on NaN or infinity, on values beyond float32, on a wrong number of axes or a wrong width.
     """
-    array = np.asarray(values)
+    array = as_array(values, what)
     if array.ndim == 1:
         array = array[None, :]
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or (len(array) and not array.shape[1]):
         raise DataError(f"{what}: expected numbers of shape (n, d), got {array.dtype} {array.shape}")
     if dim is not None and array.shape[1] != dim:
         raise DataError(f"{what}: expected {dim} dimensions, got {array.shape[1]}")
@@ -64,7 +88,7 @@ def as_vectors(values: object, what: str = "vectors", dim: int | None = None) ->
 
 def as_bits(values: object, bits: int | None = None, what: str = "codes") -> NDArray[np.uint8]:
     """(n, bits/8) uint8, C-contiguous packed bits; one code becomes a row. Raises DataError on another type, width."""
-    array = np.asarray(values)
+    array = as_array(values, what)
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2 or array.dtype != np.uint8:
@@ -97,6 +121,7 @@ class Items:
     `data` (n): for pictures a path, the bytes of a file, a PIL image or (h, w, 3) uint8; for texts a str; for
     precomputed vectors rows of (n, d) float32. `keys` (n) are the user's own names, unique in a modality. `ids` (n,)
     int64 are the library's. `metadata` maps a column's name to n values. `labels` (n, l) uint8, 1 where one holds.
+    Raises DataError where the columns are of different lengths or hold something else.
     """
 
     modality: str
@@ -108,19 +133,23 @@ class Items:
     stored: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.modality, str) or not self.modality:
+            raise DataError(f"modality {self.modality!r}: expected a name, like {IMAGE!r} or {TEXT!r}")
+        object.__setattr__(self, "data", _column(self.data, f"{self.modality}s"))
         n = len(self.data)
-        if not len(self.keys):
-            object.__setattr__(self, "keys", tuple(str(i) for i in range(n)))
-        ids = np.asarray(self.ids, np.int64)
+        keys = _column(self.keys, "keys")
+        object.__setattr__(self, "keys", _checked_keys(keys) if len(keys) else tuple(str(i) for i in range(n)))
+        ids = as_ids(self.ids)
         object.__setattr__(self, "ids", np.arange(n, dtype=np.int64) if not len(ids) else ids)
+        if not isinstance(self.metadata, Mapping):
+            raise DataError(f"metadata: expected a dict of columns, got {type(self.metadata).__name__}")
+        metadata = {name: _column(column, f"metadata {name!r}") for name, column in self.metadata.items()}
+        object.__setattr__(self, "metadata", metadata)
         sizes = {"keys": len(self.keys), "ids": len(self.ids)}
-        sizes |= {f"metadata {name!r}": len(column) for name, column in self.metadata.items()}
+        sizes |= {f"metadata {name!r}": len(column) for name, column in metadata.items()}
         if self.labels is not None:
-            labels = np.asarray(self.labels)
-            if labels.ndim != 2:
-                raise DataError(f"labels: expected shape (n, l), got {labels.shape}")
-            object.__setattr__(self, "labels", labels.astype(np.uint8, copy=False))
-            sizes["labels"] = len(labels)
+            object.__setattr__(self, "labels", _as_labels(self.labels))
+            sizes["labels"] = len(self.labels)
         for what, size in sizes.items():
             if size != n:
                 raise DataError(f"{what}: expected {n}, one for each {self.modality}, got {size}")
@@ -130,15 +159,47 @@ class Items:
 
     def take(self, positions: NDArray[np.int64]) -> Items:
         """The items at these positions, in their order."""
-        data = self.data[positions] if isinstance(self.data, np.ndarray) else [self.data[i] for i in positions]
         return replace(
             self,
-            data=data,
+            data=_taken(self.data, positions),
             keys=[self.keys[i] for i in positions],
             ids=self.ids[positions],
-            metadata={name: [column[i] for i in positions] for name, column in self.metadata.items()},
+            metadata={name: _taken(column, positions) for name, column in self.metadata.items()},
             labels=None if self.labels is None else self.labels[positions],
         )
+
+
+def _column(values: Any, what: str) -> Any:
+    """Values that positions choose from; a list of what would choose by label, like a pandas Series."""
+    if isinstance(values, np.ndarray) and values.ndim:
+        return values
+    if isinstance(values, (str, bytes, Mapping, np.ndarray)) or not hasattr(values, "__len__"):
+        raise DataError(f"{what}: expected a list or an array, got {type(values).__name__}")
+    return values if isinstance(values, Sequence) else list(values)
+
+
+def _taken(column: Any, positions: NDArray[np.int64]) -> Any:
+    return column[positions] if isinstance(column, np.ndarray) else [column[i] for i in positions]
+
+
+def _checked_keys(keys: Sequence[str]) -> Sequence[str]:
+    strange = [key for key in keys if not isinstance(key, str)]
+    if strange:
+        raise DataError(f"keys: expected texts, got {type(strange[0]).__name__} {strange[0]!r}; str(key) makes them")
+    try:
+        "".join(keys).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"keys: one is no valid Unicode ({error})") from None
+    return keys
+
+
+def _as_labels(labels: object) -> NDArray[np.uint8]:
+    array = as_array(labels, "labels")
+    if array.ndim != 2:
+        raise DataError(f"labels: expected shape (n, l), got {array.shape}")
+    if array.dtype.kind not in "biuf" or not ((array == 0) | (array == 1)).all():
+        raise DataError(f"labels: expected 0 and 1 alone, got other values ({array.dtype})")
+    return array.astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +216,18 @@ class Pairs:
     name: str = "pairs"
 
     def __post_init__(self) -> None:
-        links = np.asarray(self.links, np.int64).reshape(-1, 2)
+        links = as_array(self.links, "links")
+        if links.size and (links.dtype.kind not in "iu" or links.ndim != 2 or links.shape[1] != 2):
+            raise DataError(f"links: expected whole numbers of shape (p, 2), got {links.dtype} {links.shape}")
+        links = links.astype(np.int64, copy=False).reshape(-1, 2)
         object.__setattr__(self, "links", links)
+        if (self.images.modality, self.texts.modality) != (IMAGE, TEXT):
+            raise DataError(
+                f"pairs: expected {IMAGE}s and {TEXT}s, got {self.images.modality}s and {self.texts.modality}s"
+            )
+        names = list(self.label_names)
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise DataError(f"label_names: expected different texts, got {names}")
         if len(links) and (links.min() < 0 or (links.max(axis=0) >= (len(self.images), len(self.texts))).any()):
             raise DataError(f"links: positions must lie in 0..{len(self.images) - 1} and 0..{len(self.texts) - 1}")
         for items in (self.images, self.texts):
@@ -271,6 +342,10 @@ class Layout:
     kind: LayoutKind
     dim: int
     symbol_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(LayoutKind) or self.dim < 0 or self.symbol_bits < 0:
+            raise DataError(f"layout: expected one of {', '.join(get_args(LayoutKind))} and sizes, got {self}")
 
     @property
     def nbytes(self) -> int:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 FEWEST = 10  # pairs to learn from
 ONE_IN = 5  # pictures held out at most
-QUICK_EPOCHS, QUICK_BATCH, QUICK_RATE = 10, 256, 1e-3
+QUICK_EPOCHS, QUICK_BATCH, QUICK_RATE = 8, 256, 1e-3
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE, PAPER_DECAY = 500, 128, 10**-1.5, 5e-4
-TEXT_SHARE, BACKBONE_SHARE = 0.5, 0.03  # of the quick rate: wide and pretrained nets are stepped more gently
+TEXT_SHARE, BACKBONE_SHARE = 0.3, 0.03  # of the quick rate: wide and pretrained nets are stepped more gently
 VECTORS, PICTURES = 1024, 32  # at once through a net where no gradient is wanted
 QUERIES = 256  # validation queries ranked at once
 
@@ -79,7 +79,7 @@ def similarities(pairs: Pairs, rows: Rows, where: torch.device) -> Similar:
 
 
 def schedule(config: DcmhConfig) -> Schedule:
-    """The quick plan, or the authors': see METHODS of the page `docs/plugins/dcmh.md`."""
+    """The quick plan, or that of the authors' code."""
     if config.schedule == "paper":
         epochs, rate = config.epochs or PAPER_EPOCHS, config.rate or PAPER_RATE
         batch, partition = config.batch or PAPER_BATCH, False

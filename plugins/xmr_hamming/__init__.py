@@ -16,7 +16,9 @@ import xmr_core as xmr
 from xmr_core.distances import hamming_counts, hits_of_pairs, stacked
 from xmr_core.exact import check_search, empty_hits, positions_of
 
-BLOCK = 1 << 22  # distances, or faiss counters, that are held at once
+BLOCK = 1 << 16  # distances that are sorted at once, where there are several queries: they fit in the cache
+LOOKUPS = 256  # queries whose radius is searched at once
+COUNTERS = 1 << 22  # numbers that faiss may hold at once: 32 MB
 SORTS_FROM = 100  # where k is no smaller than this part of the collection, sorting all is quicker than faiss
 
 Bits = NDArray[np.uint8]
@@ -50,7 +52,7 @@ class Hamming(xmr.Indexer):
 
 
 class HammingIndex(xmr.Index):
-    """A scan of all codes: faiss for few hits, a stable counting sort for many, a comparison for a radius."""
+    """A scan of all codes: faiss for few hits and for a radius, a stable counting sort for many."""
 
     def __init__(self, indexer: Hamming, codes: xmr.Codes) -> None:
         self.indexer, self.codes = indexer, codes
@@ -92,7 +94,7 @@ def _counted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
     import faiss
 
     hits = empty_hits(len(queries), k)
-    step = max(1, BLOCK // (k * (codes.layout.dim + 1)))
+    step = max(1, COUNTERS // (k * (codes.layout.dim + 1)))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         distances, places = faiss.knn_hamming(queries[rows], codes.values, k, variant="mc")
@@ -113,15 +115,33 @@ def _sorted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
 
 
 def _within(queries: Bits, codes: xmr.Codes, radius: float) -> xmr.Hits:
-    """All codes that differ in `radius` bits or fewer."""
-    step = max(1, BLOCK // max(1, len(codes)))
+    """All codes that differ in `radius` bits or fewer, by faiss."""
     parts = []
-    for start in range(0, len(queries), step):
-        counts = hamming_counts(queries[start : start + step], codes.values)  # (step, n)
-        rows, places = np.nonzero(counts <= math.floor(radius))
-        found = counts[rows, places].astype(np.float32)
-        parts.append(hits_of_pairs(len(counts), rows, codes.ids[places], found, None, exact=True))
+    for start in range(0, len(queries), LOOKUPS):
+        rows, places, found = _range_search(queries[start : start + LOOKUPS], codes.values, radius)
+        count = len(queries[start : start + LOOKUPS])
+        parts.append(hits_of_pairs(count, rows, codes.ids[places], found, None, exact=True))
     return stacked(parts, None)
+
+
+def _range_search(
+    queries: Bits, codes: Bits, radius: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Pairs (p,) of a query and a code that differ in `radius` bits or fewer, and in how many."""
+    import faiss
+
+    q, width = queries.shape
+    bound = math.floor(min(max(radius, -1), 8 * width)) + 1  # faiss leaves the radius itself out
+    result = faiss.RangeSearchResult(q)
+    pointers = faiss.swig_ptr(queries), faiss.swig_ptr(codes)
+    faiss.hamming_range_search(*pointers, q, len(codes), bound, width, result)  # type: ignore[attr-defined]  # not in its stubs
+    limits = faiss.rev_swig_ptr(result.lims, q + 1).astype(np.int64)
+    places = faiss.rev_swig_ptr(result.labels, int(limits[-1])).copy()
+    return (
+        np.repeat(np.arange(q), np.diff(limits)),
+        places,
+        faiss.rev_swig_ptr(result.distances, int(limits[-1])).copy(),
+    )
 
 
 @xmr.hookimpl

@@ -141,7 +141,8 @@ class KDTreeIndex(xmr.Index):
         bounds = np.full(len(vectors), np.inf if within is None else within)
         if k is None:
             return self._around(vectors, points, self._radii(compared, bounds), bounds, k)
-        hits, farthest = self._found(vectors, points, first, k)
+        eps = 0.0 if within is not None or self.config.pca else self.config.eps
+        hits, farthest = self._found(vectors, points, first, k, eps)
         if self.config.candidates and within is None:
             return hits
         bounds = np.minimum(bounds, hits.distances[:, -1])
@@ -154,9 +155,8 @@ class KDTreeIndex(xmr.Index):
         hits.ids[far], hits.distances[far] = -1, np.inf
         return hits
 
-    def _found(self, vectors: Floats, points: Doubles, first: int, k: int) -> tuple[xmr.Hits, Doubles]:
+    def _found(self, vectors: Floats, points: Doubles, first: int, k: int, eps: float) -> tuple[xmr.Hits, Doubles]:
         """The k nearest among the `first` that the tree gives each query, and how far it says the last of these is."""
-        eps = 0 if self.config.pca else self.config.eps
         gaps, places = self.tree.query(points, first, eps=eps, workers=_workers(points))  # (q, first) each
         rows, places = np.repeat(np.arange(len(points)), first), places.ravel()
         found = pair_distances(vectors, self.scan.vectors, rows, places, self.metric)

@@ -68,14 +68,18 @@ class Lattice(xmr.Indexer):
     config: LatticeConfig
 
     def fit(self, embeddings: xmr.Embeddings) -> Self:
-        """Nothing to learn. Raises ConfigError, DataError where the vectors and the lattice do not fit."""
-        self.lattice(self.queries(embeddings).dim)
-        return self
+        """Nothing to learn but the width. Raises ConfigError, DataError where vectors and lattice do not fit."""
+        return self.with_state({"dim": np.array([self.lattice(self.queries(embeddings).dim).dim])})
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the vectors, 0 where neither the config nor `fit` says."""
+        return self.config.dim or int(self.state.get("dim", np.zeros(1))[0])
 
     def lattice(self, dim: int) -> SphereLattice:
         """The points that vectors of `dim` dimensions are rounded to. Raises DataError, ConfigError."""
-        if self.config.dim not in (0, dim):
-            raise xmr.DataError(f"lattice: expected {self.config.dim} dimensions, got {dim}")
+        if self.dim not in (0, dim):
+            raise xmr.DataError(f"lattice: expected {self.dim} dimensions, got {dim}")
         return sphere_lattice(dim, self.config.r2 or largest_r2(dim))
 
     def encode(self, embeddings: xmr.Embeddings, ids: NDArray[np.int64]) -> xmr.Codes:
@@ -107,6 +111,10 @@ class Lattice(xmr.Indexer):
         measure = _Measure(sides, self.lattice(codes.layout.dim).r2, queries.metric)
         products = sides.astype(np.float64) @ self.points(codes).astype(np.float64).T  # (q, n)
         return measure.distances(products, np.broadcast_to(measure.lengths[:, None], products.shape))
+
+    def sql(self) -> xmr.SqlDistance:
+        """No distance of its own; the tables of `SphereLattice.tables` decode codes in SQL, once the width is known."""
+        return xmr.SqlDistance("none", "cosine", self.lattice(self.dim).tables() if self.dim else {})
 
     def sides(self, queries: xmr.Embeddings, dim: int) -> Floats:
         """(q, d): what points are compared with: unit queries, or their own points where the distance is symmetric."""

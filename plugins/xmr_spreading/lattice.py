@@ -163,6 +163,19 @@ class SphereLattice:
             entry, codes = np.divmod(codes, piece.after[left])
             points[:, piece.columns] = piece.entries[piece.first[share] + entry.astype(np.int64)]
 
+    def tables(self) -> dict[str, NDArray[np.int64] | NDArray[np.uint64]]:
+        """`unrank` as rows, for those who decode with joins.
+
+        `steps` (k, 6) uint64: piece, left, share, below, after, first. A code starts with left = r2. In each piece, of
+        the rows of its left the last with below <= code holds: rest = code - below, entry = first + rest // after; then
+        left -= share and code = rest % after. `entries` (e, 2 + longest) int64: length, entry, and the numbers,
+        filled with zeros. `lengths` (pieces,) int64.
+        """
+        steps = np.concatenate([piece.steps(i) for i, piece in enumerate(self._pieces)])
+        lengths = np.array([piece.length for piece in self._pieces], np.int64)
+        entries = [_wide(piece.entries, int(lengths.max())) for piece in {p.length: p for p in self._pieces}.values()]
+        return {"steps": steps, "entries": np.concatenate(entries), "lengths": lengths}
+
     @cached_property
     def _pieces(self) -> list[_Piece]:
         side = 2 * int(self.r2**0.5) + 1
@@ -209,6 +222,20 @@ class _Piece:
             columns, entries, norms, np.searchsorted(norms, np.arange(r2 + 1)), place, after, below.ravel(), width
         )
 
+    @property
+    def length(self) -> int:
+        """Numbers in this piece."""
+        return int(self.entries.shape[1])
+
+    def steps(self, number: int) -> NDArray[np.uint64]:
+        """(k, 6): number, left, share, below, after, first, for each share that some point has."""
+        below = self.below.reshape(-1, self.width)
+        left, share = np.tril_indices(len(below))
+        some = np.isin(share, self.norms) & (self.after[left - share] > 0)
+        left, share = left[some], share[some]
+        columns = [np.full_like(left, number), left, share, below[left, share], self.after[left - share]]
+        return np.stack([column.astype(np.uint64) for column in (*columns, self.first[share])], axis=1)
+
     def find(self, values: NDArray[np.int8]) -> NDArray[np.int64]:
         """(n,) the entry of each row of `values` (n, length)."""
         m = round((len(self.place) ** (1 / values.shape[1]) - 1) / 2)
@@ -236,6 +263,14 @@ def _table(length: int, r2: int) -> Table:
     place = np.zeros(len(grid), np.int32)
     place[order] = np.arange(len(order))
     return grid[order], place
+
+
+def _wide(entries: NDArray[np.int8], longest: int) -> NDArray[np.int64]:
+    """(e, 2 + longest): length, position, numbers."""
+    rows = np.zeros((len(entries), 2 + longest), np.int64)
+    rows[:, 0], rows[:, 1] = entries.shape[1], np.arange(len(entries))
+    rows[:, 2 : 2 + entries.shape[1]] = entries
+    return rows
 
 
 def _counts(dim: int, r2: int) -> list[list[int]]:

@@ -48,7 +48,7 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
 
 
 def folded(network: Network) -> dict[str, NDArray[np.float32]]:
-    """The three layers, `weights0` (d, hidden), `bias0` (hidden,) and so on, all else that is linear folded into them."""
+    """The three layers, `weights0` (d, hidden), `bias0` (hidden,) and so on; all else that is linear is folded in."""
     weights, biases = ([_array(getattr(linear, part)) for linear in network.linear] for part in ("weight", "bias"))
     weights[0] /= _array(network.scale)
     biases[0] -= weights[0] @ _array(network.shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,12 @@ def array_of_blob(dtype: str, shape: str, blob: bytes) -> NDArray[Any]:
     """The inverse of `blob_of_array`. Raises StateError where the bytes are not what shape and dtype say."""
     try:
         wanted = tuple(json.loads(shape))
+        if not all(type(size) is int and size >= 0 for size in wanted):
+            raise ValueError(f"shape {shape}")
         if dtype == "text":
             return np.array(blob.decode().split("\0")[:-1], dtype=np.str_).reshape(wanted)
+        if not re.fullmatch(r"[<|][biuf]\d{1,2}", dtype):
+            raise ValueError(f"dtype {dtype}")
         return np.frombuffer(blob, np.dtype(dtype)).reshape(wanted).copy()
-    except (ValueError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, OverflowError) as error:
         raise StateError(f"a stored state is damaged: {error}") from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, LockedError, SchemaVersionError, StorageError
+from xmr_core.errors import DataError, LockedError, SchemaVersionError, StateError, StorageError
 from xmr_core.store import ItemRows, LiveEncode, LiveSearch, PartRecord, RunRecord, SpaceRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Items, Layout, Pairs
 
@@ -28,7 +29,7 @@ __all__ = ["DuckDBStore"]
 STORAGE_VERSION = "v1.2.0"  # of new files: what DuckDB 2 writes by default, DuckDB 1 cannot open
 RESERVED = ("item_id", "modality", "key", "content", "source", "text", "data")
 PRECOMPUTED = "precomputed"  # the extractor of vectors that were given ready-made
-BLOCK = 100_000  # rows bound at once
+HOLDS = {("DOUBLE", "BIGINT"), ("TIMESTAMP", "DATE")}  # (a, b): column type a takes values of b as they are
 
 
 class DuckDBStore(Store):
@@ -49,6 +50,12 @@ class DuckDBStore(Store):
     def open(cls, url: str, read_only: bool = False) -> DuckDBStore:
         """See `Store.open`. `:memory:` keeps nothing."""
         path = url.removeprefix("duckdb://").removeprefix("/") if url.startswith("duckdb:///") else url
+        if not path.startswith(":memory:"):  # absolute, so that chdir moves nothing and DuckDB sees a file in any name
+            path = os.path.realpath(path)
+            if Path(path).name.split(".")[0].lower() == "xmr":
+                raise StorageError(
+                    f"{path}: choose another name: in a database called xmr, SQL cannot tell `xmr.` from its schema xmr"
+                )
         store = cls(path, read_only)
         try:
             store._prepare()
@@ -58,15 +65,15 @@ class DuckDBStore(Store):
         return store
 
     def _prepare(self) -> None:
-        from xmr_storage import macros, schema
+        from xmr_storage import schema
 
         tables = self.tables()
         if "meta" in tables:
-            ((version,),) = self.rows("SELECT value FROM xmr.meta WHERE key = 'format_version'") or [("?",)]
+            (version,) = self.rows("SELECT max(value) FROM xmr.meta WHERE key = 'format_version'")[0]
             if version != str(schema.FORMAT_VERSION):
                 raise SchemaVersionError(
-                    f"{self._path}: the library has format {version}, this version knows {schema.FORMAT_VERSION}; "
-                    "upgrade xmr to open it"
+                    f"{self._path}: the library has format {version or '?'}, this version knows "
+                    f"{schema.FORMAT_VERSION}; upgrade xmr to open it"
                 )
             return
         if tables:
@@ -78,8 +85,7 @@ class DuckDBStore(Store):
                 self._con.execute(statement)
             self._con.execute("INSERT INTO xmr.meta VALUES ('format_version', $1)", [str(schema.FORMAT_VERSION)])
             self.make_catalog()
-            for statement in macros.shared_statements():
-                self._con.execute(statement)
+            self.make_macros()
 
     def make_catalog(self) -> None:
         """Make the view `xmr.catalog` anew: items with all columns that metadata has now."""
@@ -90,6 +96,17 @@ class DuckDBStore(Store):
             FROM xmr.items AS i LEFT JOIN xmr.metadata AS m ON m.item_id = i.item_id
             """
         )
+
+    def make_macros(self) -> None:
+        """Make the macros anew, those of all and those of each published space."""
+        from xmr_storage import macros
+
+        with self.transaction():
+            for statement in macros.shared_statements():
+                self.execute(statement)
+            for space in self._records():
+                if space.published:
+                    self.publish(space.name, space.version)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -123,8 +140,8 @@ class DuckDBStore(Store):
         """See `Store.transaction`."""
         with self._lock:
             if not self._depth:
-                self._writable()
-                self._con.execute("BEGIN")
+                self.require_writable()
+                self.execute("BEGIN")
             self._depth += 1
             try:
                 yield
@@ -138,7 +155,8 @@ class DuckDBStore(Store):
             if not self._depth:
                 self.execute("COMMIT")
 
-    def _writable(self) -> None:
+    def require_writable(self) -> None:
+        """Raise StorageError where the file is open for reading only."""
         if self._read_only:
             raise StorageError(f"{self._path} is open for reading only")
 
@@ -146,13 +164,24 @@ class DuckDBStore(Store):
 
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         """Run a statement; StorageError with DuckDB's words where it fails."""
+        with self._lock, self._told():
+            return self._con.execute(query, parameters)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """DuckDB's errors as StorageError, and its word for Ctrl-C as what it is."""
         import duckdb
 
-        with self._lock:
-            try:
-                return self._con.execute(query, parameters)
-            except duckdb.Error as error:
-                raise StorageError(f"{self._path}: {_first_line(error)}") from error
+        try:
+            yield
+        except duckdb.Error as error:
+            raise StorageError(f"{self._path}: {_first_line(error)}") from error
+        except UnicodeEncodeError as error:
+            raise DataError(f"a text is no valid Unicode: {error}") from error
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":
+                raise KeyboardInterrupt from error
+            raise
 
     def rows(self, query: str, parameters: Any = None) -> list[Any]:
         """All rows of a query."""
@@ -167,13 +196,15 @@ class DuckDBStore(Store):
     def _given(self, **tables: pa.Table) -> Iterator[None]:
         """Arrow tables under these names, for one statement."""
         with self._lock:
-            for name, table in tables.items():
-                self._con.register(name, table)
             try:
+                for name, table in tables.items():
+                    with self._told():
+                        self._con.register(name, table)
                 yield
             finally:
                 for name in tables:
-                    self._con.unregister(name)
+                    with contextlib.suppress(Exception):  # closed meanwhile
+                        self._con.unregister(name)
 
     def _insert(self, target: str, table: pa.Table) -> None:
         with self._given(_given_rows=table):
@@ -201,7 +232,7 @@ class DuckDBStore(Store):
 
     def next_id(self) -> int:
         """See `Store.next_id`."""
-        tables = ["items", *(_codes_name(space.name, space.version) for space in self.spaces())]
+        tables = ["items", *self._code_tables()]
         counts = " UNION ALL ".join(f"SELECT max(item_id) AS top FROM xmr.{table}" for table in tables)
         ((top,),) = self.rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({counts})")
         return int(top)
@@ -225,19 +256,30 @@ class DuckDBStore(Store):
             self._insert("items", table)
             if metadata:
                 columns = {name: _column(name, values) for name, values in metadata.items()}
-                self._add_columns(columns)
+                self._fit_columns(columns)
                 self._insert("metadata", pa.table({"item_id": rows.ids, **columns}))
 
-    def _add_columns(self, columns: Mapping[str, pa.Array]) -> None:
+    def _fit_columns(self, columns: Mapping[str, pa.Array]) -> None:
+        """Add the columns of metadata that are new, and widen those that could not hold the values as they are."""
         from xmr_storage.schema import quoted
 
-        known = {name.lower() for name in self.metadata_columns()}
-        new = [name for name in columns if name.lower() not in known]
-        for name in new:
-            if name.lower() in RESERVED:
-                raise DataError(f"metadata {name!r}: the name is taken; every item has {', '.join(RESERVED)}")
-            self.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {_sql_type(columns[name])}")
-        if new:
+        _check_columns(list(columns))
+        known = {name.lower(): kind for name, kind in self.columns("metadata").items()}
+        changed = False
+        for name, column in columns.items():
+            old, new = known.get(name.lower()), _sql_type(column)
+            if old is None:
+                self.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {new or 'VARCHAR'}")
+            elif new in (None, old) or (old, new) in HOLDS:
+                continue
+            elif (new, old) in HOLDS or not self.rows(
+                f"SELECT 1 FROM xmr.metadata WHERE {quoted(name)} IS NOT NULL LIMIT 1"
+            ):
+                self.execute(f"ALTER TABLE xmr.metadata ALTER COLUMN {quoted(name)} TYPE {new}")
+            else:
+                raise DataError(f"metadata {name!r}: the column holds {old}, these values are {new}; give one type")
+            changed = True
+        if changed:
             self.make_catalog()
 
     def metadata_columns(self) -> list[str]:
@@ -272,20 +314,24 @@ class DuckDBStore(Store):
 
     def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
         """See `Store.ids`."""
+        if where is not None and (not isinstance(where, str) or where != where.encode("utf-8", "replace").decode()):
+            raise DataError(f"where={where!r}: expected a SQL condition")
         if where is None:
             query = "SELECT item_id FROM xmr.items WHERE $1 IS NULL OR modality = $1 ORDER BY item_id"
             return _ids(self._arrow(query, [modality]))
+        import duckdb
+
         query = (
             f"SELECT item_id FROM xmr.catalog WHERE ($1 IS NULL OR modality = $1) AND (\n{where}\n) ORDER BY item_id"
         )
-        import duckdb
-
         with self._lock:
             try:
                 statements = self._con.extract_statements(query)
                 if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                     raise DataError(f"where={where!r}: expected one condition")
                 return _ids(_arrow_of(self._con.execute(query, [modality])))
+            except duckdb.ConnectionException as error:
+                raise StorageError(f"{self._path}: {_first_line(error)}") from error
             except duckdb.Error as error:
                 columns = ", ".join(["item_id", "modality", "key", "source", "text", *self.metadata_columns()])
                 raise DataError(f"where={where!r}: {_first_line(error)} (columns: {columns})") from error
@@ -382,12 +428,11 @@ class DuckDBStore(Store):
         """See `Store.delete`."""
         import pyarrow as pa
 
-        columns = {"items": "item_id", "metadata": "item_id", "labels": "item_id"}
-        columns |= dict.fromkeys(self.tables("code_", "feature_"), "item_id")
+        features = [table for table in self.tables("feature_") if self._vector_dim(table)]
         with self.transaction(), self._given(_doomed=pa.table({"item_id": np.unique(ids)})):
             ((count,),) = self.rows("SELECT count(*) FROM xmr.items WHERE item_id IN (SELECT item_id FROM _doomed)")
-            for table, column in columns.items():
-                self.execute(f"DELETE FROM xmr.{table} WHERE {column} IN (SELECT item_id FROM _doomed)")
+            for table in ("items", "metadata", "labels", *self._code_tables(), *features):
+                self.execute(f"DELETE FROM xmr.{table} WHERE item_id IN (SELECT item_id FROM _doomed)")
             for column in ("image_id", "text_id"):
                 self.execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
         return int(count)
@@ -418,11 +463,16 @@ class DuckDBStore(Store):
         return dict(rows)
 
     def replace_file(self, fresh: Path) -> None:
-        """Put another file in the place of this one's, and go on with it."""
-        self._writable()
+        """Put another file in the place of this one's, and go on with it.
+
+        Raises LockedError where another connection of this process is open: it, and we with it, would go on writing
+        into the file that is gone.
+        """
+        self.require_writable()
         with self._lock:
             self.close()
             try:
+                _require_alone(self._path)
                 fresh.replace(self._path)
             finally:
                 self._con = _connect(self._path, self._read_only)
@@ -470,38 +520,47 @@ class DuckDBStore(Store):
 
     def spaces(self) -> list[SpaceRecord]:
         """See `Store.spaces`."""
+        tables = set(self._code_tables())
+        return [self._counted(space, tables) for space in self._records()]
+
+    def _records(self) -> list[SpaceRecord]:
+        """All spaces and versions, their codes not counted."""
         columns = "space, version, recipe, fingerprint, metric, layout, dim, symbol_bits, seed, created, published"
-        records = []
-        for row in self.rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version"):
-            name, version, recipe, fingerprint, metric, kind, dim, symbol_bits, seed, created, published = row
-            counted = self.rows(
-                f"SELECT modality, count(*) FROM xmr.{_codes_name(name, version)} GROUP BY modality ORDER BY modality"
-            )
-            records.append(
-                SpaceRecord(
-                    name,
-                    version,
-                    recipe,
-                    fingerprint,
-                    metric,
-                    Layout(kind, dim, symbol_bits),
-                    seed,
-                    created,
-                    published,
-                    counts={modality: int(count) for modality, count in counted},
-                )
-            )
-        return records
+        rows = self.rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version")
+        return [
+            SpaceRecord(name, version, recipe, fingerprint, metric, Layout(kind, dim, bits), seed, created, published)
+            for name, version, recipe, fingerprint, metric, kind, dim, bits, seed, created, published in rows
+        ]
+
+    def _counted(self, space: SpaceRecord, tables: Collection[str]) -> SpaceRecord:
+        table = _codes_name(space.name, space.version)
+        if table not in tables:  # `doctor` tells, `drop_space` cures
+            return space
+        rows = self.rows(f"SELECT modality, count(*) FROM xmr.{table} GROUP BY modality ORDER BY modality")
+        return dataclasses.replace(space, counts={modality: int(count) for modality, count in rows})
+
+    def _code_tables(self) -> list[str]:
+        """The tables of codes that are there; a user's own `code_...` is none."""
+        tables = set(self.tables("code_"))
+        return [name for name in (_codes_name(s.name, s.version) for s in self._records()) if name in tables]
+
+    def _record(self, name: str, version: int | None) -> SpaceRecord:
+        """One of `_records`. Raises StorageError where it is not there."""
+        records = self._records()
+        for space in records:
+            if space.name == name and (space.version == version if version is not None else space.published):
+                return space
+        versions = ", ".join(str(space.version) for space in records if space.name == name)
+        if versions:
+            wanted = "published version" if version is None else f"version {version}"
+            raise StorageError(f"{self._path}: space {name!r} has no {wanted}; there are {versions}")
+        offer = ", ".join(sorted({space.name for space in records})) or "none yet: fit one"
+        raise StorageError(f"{self._path} has no space {name!r}; there are {offer}")
 
     def load_space(self, name: str, version: int | None = None) -> SpaceRecord:
         """See `Store.load_space`."""
-        spaces = self.spaces()
-        for space in spaces:
-            if space.name == name and (space.version == version if version is not None else space.published):
-                return dataclasses.replace(space, parts=self._parts(name, space.version))
-        offer = ", ".join(sorted({space.name for space in spaces})) or "none yet: fit one"
-        wanted = f"space {name!r}" + (f" version {version}" if version is not None else "")
-        raise StorageError(f"{self._path} has no {wanted}; there are {offer}")
+        space = self._counted(self._record(name, version), self._code_tables())
+        return dataclasses.replace(space, parts=self._parts(name, space.version))
 
     def _parts(self, name: str, version: int) -> list[PartRecord]:
         from xmr_storage.arrow import array_of_blob
@@ -523,7 +582,7 @@ class DuckDBStore(Store):
         for position, key, dtype, shape, blob in tensors:
             states.setdefault(position, {})[key] = array_of_blob(dtype, shape, blob)
         return [
-            PartRecord(role, part, json.loads(options), states.get(position, {}), state_version, fingerprint)
+            PartRecord(role, part, _options(options), states.get(position, {}), state_version, fingerprint)
             for position, role, part, options, state_version, fingerprint in parts
         ]
 
@@ -576,20 +635,21 @@ class DuckDBStore(Store):
         """See `Store.publish`."""
         from xmr_storage import macros
 
-        space = self.load_space(name, version)
+        space = self._record(name, version)
         with self.transaction():
-            self.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, version])
-            for statement in macros.space_statements(name, version, space.layout, space.metric):
+            self.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, space.version])
+            for statement in macros.space_statements(name, space.version, space.layout, space.metric):
                 self.execute(statement)
 
     def drop_space(self, name: str, version: int | None = None) -> None:
         """See `Store.drop_space`."""
         from xmr_storage import macros
 
-        space = self.load_space(name, version)
-        doomed = [s for s in self.spaces() if s.name == name and version in (None, s.version)]
+        doomed = [s for s in self._records() if s.name == name and version in (None, s.version)]
+        if not doomed:
+            self._record(name, version)
         with self.transaction():
-            if version is None or space.published:
+            if any(gone.published for gone in doomed):
                 for statement in macros.drop_statements(name):
                     self.execute(statement)
             for gone in doomed:
@@ -610,13 +670,21 @@ class DuckDBStore(Store):
         from xmr_storage import macros
         from xmr_storage.arrow import codes_of_table
 
-        layout = next(s.layout for s in self.spaces() if (s.name, s.version) == (name, version))
+        layout = self._record(name, version).layout
         columns = ", ".join(column for column, _ in macros.code_columns(layout))
         table = self._arrow(
             f"SELECT item_id, {columns} FROM xmr.{_codes_name(name, version)} WHERE modality = $1 ORDER BY item_id",
             [modality],
         )
-        return codes_of_table(table, layout)
+        try:
+            return codes_of_table(table, layout)
+        except ValueError as error:
+            raise StorageError(f"{self._path}: the codes of space {name!r} are damaged: {error}") from error
+
+    def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
+        """See `Store.coded_ids`."""
+        query = f"SELECT item_id FROM xmr.{_codes_name(name, version)} WHERE modality = $1 ORDER BY item_id"
+        return _ids(self._arrow(query, [modality]))
 
     # runs, SQL, whole files
 
@@ -646,6 +714,8 @@ class DuckDBStore(Store):
             return relation if relation is None else relation.execute()
         except duckdb.Error as error:
             raise StorageError(f"{self._path}: {error}") from error
+        except UnicodeEncodeError as error:
+            raise DataError(f"the query is no valid Unicode: {error}") from error
 
     def _asked(self) -> duckdb.DuckDBPyConnection:
         if self._cursor is None:
@@ -656,7 +726,11 @@ class DuckDBStore(Store):
         """See `Store.live`; None means this store's own connection."""
         from xmr_storage import live
 
-        live.attach(self._asked() if connection is None else connection, search, encode_text)
+        with self._told():
+            if connection is not None:
+                live.attach(connection, search, encode_text)
+            elif self._cursor is None:  # once: in a transaction that has failed it could not be done again
+                live.attach(self._asked(), search, encode_text)
 
     @classmethod
     def url_of(cls, connection: Any) -> str | None:
@@ -665,8 +739,20 @@ class DuckDBStore(Store):
 
         if not isinstance(connection, duckdb.DuckDBPyConnection):
             return None
-        query = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
-        row = connection.execute(query).fetchone()
+        query = """
+            SELECT path
+            FROM duckdb_databases()
+            WHERE database_name = current_database()
+            AND EXISTS (
+                SELECT 1
+                FROM duckdb_tables()
+                WHERE database_name = current_database() AND schema_name = 'xmr' AND table_name = 'meta'
+            )
+            """
+        try:
+            row = connection.execute(query).fetchone()
+        except duckdb.Error as error:
+            raise StorageError(f"register: the connection cannot be used: {_first_line(error)}") from error
         return row[0] if row else None
 
     def export(self, folder: Path) -> None:
@@ -697,6 +783,8 @@ class DuckDBStore(Store):
 def _connect(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
     import duckdb
 
+    from xmr_storage.schema import literal
+
     try:
         fresh = not path.startswith(":memory:") and not Path(path).exists()
         if fresh and read_only:
@@ -705,14 +793,26 @@ def _connect(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
             raise StorageError(f"{path}: its folder does not exist")
         if fresh:  # the storage version is given here alone, so that other connections need no setting to match
             with duckdb.connect() as maker:
-                maker.execute(f"ATTACH {_literal(path)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+                maker.execute(f"ATTACH {literal(path)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
         return duckdb.connect(path, read_only=read_only)
     except duckdb.Error as error:
         raise _opening_error(path, _first_line(error)) from error
 
 
+def _require_alone(path: str) -> None:
+    """Raise LockedError where a connection of this process is open on the file; DuckDB then refuses another mode."""
+    import duckdb
+
+    try:
+        duckdb.connect(path, read_only=True).close()
+    except duckdb.ConnectionException as error:
+        raise LockedError(
+            f"{path}: another connection of this process is open on it; close it first ({_first_line(error)})"
+        ) from error
+
+
 def _opening_error(path: str, words: str) -> StorageError:
-    if "lock" in words:
+    if "set lock" in words:
         holder = re.search(r"PID (\d+)", words)
         who = f"process {holder[1]}" if holder else "another process"
         return LockedError(f"{path} is held by {who}; close it there, or open read-only beside readers only")
@@ -723,10 +823,6 @@ def _opening_error(path: str, words: str) -> StorageError:
     return StorageError(f"{path} cannot be opened: {words}")
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
 
@@ -734,6 +830,27 @@ def _first_line(error: Exception) -> str:
 def _arrow_of(result: Any) -> pa.Table:
     fetch = getattr(result, "to_arrow_table", None) or result.fetch_arrow_table  # the name before DuckDB 1.5
     return fetch()
+
+
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StateError(f"the stored options of a component are damaged: {error}") from None
+    if not isinstance(options, dict):
+        raise StateError(f"the stored options of a component are damaged: {text[:80]}")
+    return options
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    """Raise DataError on names of metadata that cannot be columns."""
+    for name in names:
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise DataError(f"metadata {name!r}: expected a name")
+        if name.lower() in RESERVED:
+            raise DataError(f"metadata {name!r}: the name is taken; every item has {', '.join(RESERVED)}")
+    if len({name.lower() for name in names}) < len(names):
+        raise DataError(f"metadata {', '.join(names)}: two names differ by case alone, SQL takes them for one")
 
 
 def _ids(table: pa.Table, column: str = "item_id") -> NDArray[np.int64]:
@@ -761,14 +878,21 @@ def _column(name: str, values: Sequence[Any]) -> pa.Array:
 
     try:
         column = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:  # Arrow's own are among them
         raise DataError(f"metadata {name!r}: its values have no common type ({error})") from None
-    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+    if pa.types.is_float16(column.type):
+        return column.cast(pa.float32())
+    if pa.types.is_timestamp(column.type) and column.type.tz:  # else the session's time zone would decide
+        return column.cast(pa.timestamp("us"))  # UTC
+    return column
 
 
-def _sql_type(column: pa.Array) -> str:
+def _sql_type(column: pa.Array) -> str | None:
+    """The type of the column that is made for these values; None where all are missing."""
     import pyarrow.types as types
 
+    if types.is_null(column.type):
+        return None
     for is_type, name in (
         (types.is_boolean, "BOOLEAN"),
         (types.is_integer, "BIGINT"),

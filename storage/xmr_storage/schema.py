@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from xmr_core.errors import DataError
 
-__all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl", "identifier", "quoted"]
+__all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl", "identifier", "literal", "quoted"]
 
 SCHEMA = "xmr"
 FORMAT_VERSION = 1  # of everything below; a file of a higher one is refused
@@ -119,9 +119,14 @@ def ddl() -> Iterator[str]:
 
 def identifier(name: str, what: str = "name") -> str:
     """The name, if it may stand in SQL unquoted: a-z, 0-9 and _, 48 characters at most. Raises DataError."""
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise DataError(f"{what} {name!r}: use a to z, 0 to 9 and _, beginning with a letter, 48 characters at most")
     return name
+
+
+def literal(text: str) -> str:
+    """Any text as a SQL literal, for statements that take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def quoted(name: str) -> str:

@@ -82,6 +82,8 @@ def test_blocks_of_queries_change_nothing(k: int | None, monkeypatch: pytest.Mon
     index = Hamming().build(codes)
     want = index.search(queries, k, within=25)
     monkeypatch.setattr(xmr_hamming, "BLOCK", 7000)
+    monkeypatch.setattr(xmr_hamming, "COUNTERS", 1000)
+    monkeypatch.setattr(xmr_hamming, "LOOKUPS", 3)
     np.testing.assert_array_equal(index.search(queries, k, within=25).ids, want.ids)
 
 

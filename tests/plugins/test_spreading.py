@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import duckdb
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -227,6 +229,36 @@ def test_an_index_without_a_cache_keeps_codes_alone() -> None:
     codes = Lattice().encode(cosine(directions(10, 24)), np.arange(10))
     cached = Lattice().build(codes).points
     assert Lattice(cache=False).build(codes).points is None and cached is not None and cached.nbytes == 10 * 24
+
+
+@pytest.mark.parametrize("pair", [(24, 79), (24, 10), (40, 24), (5, 7), (3, 9)])
+def test_codes_are_decoded_by_joins_alone(pair: tuple[int, int]) -> None:
+    x = directions(300, pair[0])
+    indexer = Lattice(r2=pair[1]).fit(cosine(x))
+    tables, codes = indexer.sql().tables, indexer.encode(cosine(x), np.arange(300))
+    numbers = np.array([int.from_bytes(code.tobytes(), "little") for code in codes.values], np.uint64)
+    con = duckdb.connect()
+    con.register("codes", pa.table({"item_id": codes.ids, "code": numbers}))
+    names = ("piece", "left_", "share", "below", "after", "first_")
+    con.register("steps", pa.table(dict(zip(names, tables["steps"].T, strict=True))))
+    entries = tables["entries"]
+    columns = {"length": entries[:, 0], "entry": entries[:, 1], "numbers": list(entries[:, 2:])}
+    con.register("entries", pa.table(columns))
+    con.execute(
+        f"CREATE VIEW left_0 AS SELECT item_id, code, {pair[1]}::UBIGINT AS left_, []::BIGINT[] AS point FROM codes"
+    )
+    for piece, length in enumerate(tables["lengths"]):
+        con.execute(f"""
+            CREATE VIEW left_{piece + 1} AS
+            SELECT
+                c.item_id, (c.code - s.below) % s.after AS code, c.left_ - s.share AS left_,
+                c.point || e.numbers[:{length}] AS point
+            FROM left_{piece} AS c
+            ASOF JOIN (FROM steps WHERE piece = {piece}) AS s ON c.left_ = s.left_ AND c.code >= s.below
+            JOIN entries AS e ON e.length = {length} AND e.entry = s.first_ + (c.code - s.below) // s.after
+        """)
+    points = con.execute(f"SELECT point FROM left_{len(tables['lengths'])} ORDER BY item_id").fetchall()
+    assert np.array_equal(np.array([point for (point,) in points]), indexer.points(codes))
 
 
 def test_codes_of_another_lattice_are_refused() -> None:

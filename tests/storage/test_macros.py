@@ -356,6 +356,15 @@ def test_no_query_and_no_such_item_find_nothing(con: Connection, space: str) -> 
     assert con.execute("SELECT xmr.stored_s(1)").fetchall() == [(None,)]
 
 
+def test_no_k_gives_all_so_that_a_filter_costs_no_hits(con: Connection, space: str) -> None:
+    con.execute("CREATE TABLE mine AS SELECT item_id FROM xmr.code_s WHERE item_id % 5 = 0")
+    every = con.execute("FROM xmr.like_s(6, 1000)").fetchall()
+    assert con.execute("FROM xmr.like_s(6, NULL)").fetchall() == every
+    assert len(con.execute("FROM xmr.topk_s(xmr.stored_s(6), NULL)").fetchall()) == N
+    filtered = "SELECT n.* FROM xmr.like_s(6, NULL) AS n SEMI JOIN mine USING (item_id) ORDER BY distance, item_id"
+    assert con.execute(f"{filtered} LIMIT 8").fetchall() == [row for row in every if row[0] % 5 == 0][:8]
+
+
 def test_columns_may_have_the_names_of_ours(con: Connection, space: str) -> None:
     """An argument means what it means outside, whatever columns and aliases there are inside."""
     con.execute("""

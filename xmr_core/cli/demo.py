@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from xmr_core.cli import printing
 from xmr_core.cli.app import FILL, app
 from xmr_core.cli.asking import print_evaluation
-from xmr_core.types import IMAGE, TEXT, Pairs
+from xmr_core.types import IMAGE, Pairs
 
 if TYPE_CHECKING:
     from xmr_core.library import Library
@@ -33,6 +35,11 @@ SHOWN = 5  # hits in a line of the terminal
 SHEET = 8  # hits in a row of the contact sheet
 CREDIT = "pictures by OpenMoji, CC BY-SA 4.0"
 
+STATEMENT = """
+SELECT distance, text, subcategory
+FROM xmr.like_{space}({item}, {k}) JOIN xmr.catalog USING (item_id)
+ORDER BY distance, item_id
+"""
 BARE = "import sys, duckdb; duckdb.connect(sys.argv[1], read_only=True).sql(sys.argv[2]).show()"
 
 
@@ -56,22 +63,26 @@ def demo(
     import xmr_core as xmr
 
     begun = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / ("demo-quick.duckdb" if quick else "demo.duckdb")
     with xmr.open(file) as db:
         _fill(db, file, quick)
         _learn(db, file, QUICK_RECIPE if quick else RECIPE)
         rows = [*_ask_with_sentences(db, file), *_ask_with_pictures(db, file)]
         _measure(db, file)
-        item = int(db.store.ids(TEXT, "split = 'query'")[0])
-    _ask_in_sql(file, item)
+        picture = int(_held_out(db)[0])
+    _ask_in_sql(file, picture)
     _show(rows, file)
     typer.echo(f"\n{time.perf_counter() - begun:.0f} s in all{_peak()}. Next: xmr --help, or docs/getting-started.md")
 
 
-def _step(title: str, words: str, python: str, shell: str) -> None:
+def _step(title: str, words: str, **lines: str) -> None:
+    """Say what comes, and the lines that do it, each under the name of what understands it."""
     typer.secho(f"\n{title}", bold=True)
     typer.echo(words)
-    typer.secho(f"  python  {python}\n  shell   {shell}", dim=True)
+    for language, line in lines.items():
+        indented = line.strip().replace("\n", "\n" + " " * 10)
+        typer.secho(f"  {language:<8}{indented}", dim=True)
 
 
 def _fill(db: Library, file: Path, quick: bool) -> None:
@@ -80,8 +91,8 @@ def _fill(db: Library, file: Path, quick: bool) -> None:
     _step(
         "1. Pictures and sentences",
         f"Emoji as pictures, their names and keywords as sentences, both labelled by subcategory ({CREDIT}).",
-        "db.add(datasets.openmoji(labels='subcategory'))",
-        f"xmr add {file} openmoji -o labels=subcategory",
+        python="db.add(datasets.openmoji(labels='subcategory'))",
+        shell=f"xmr add {file} openmoji -o labels=subcategory",
     )
     emoji: Pairs = datasets.openmoji(labels="subcategory")
     start = time.perf_counter()
@@ -93,8 +104,6 @@ def _fill(db: Library, file: Path, quick: bool) -> None:
 
 
 def _tenth(pairs: Pairs) -> Pairs:
-    import numpy as np
-
     kept = np.arange(0, len(pairs.images), QUICK)  # every emoji has one sentence, in the same place
     links = np.repeat(np.arange(len(kept))[:, None], 2, axis=1)
     return replace(pairs, images=pairs.images.take(kept), texts=pairs.texts.take(kept), links=links)
@@ -104,9 +113,9 @@ def _learn(db: Library, file: Path, recipe: str) -> None:
     _step(
         "2. Codes that both share",
         "DCMH (Jiang & Li, CVPR 2017) learns 64 bits in which a picture and a sentence of one label are near.\n"
-        "Pictures enter as EfficientNet-Lite0 features, sentences as bags of words; codes and model are stored in the file.",
-        f'db.fit("{recipe}", name="{SPACE}")',
-        f'xmr fit {file} "{recipe}" --name {SPACE}',
+        "Pictures enter as EfficientNet-Lite0 features, sentences as bags of words; codes and model stay in the file.",
+        python=f'db.fit("{recipe}", name="{SPACE}")',
+        shell=f'xmr fit {file} "{recipe}" --name {SPACE}',
     )
     if SPACE in db.spaces():
         typer.echo(f"the space is in the file already, nothing is trained; delete {file} to learn anew")
@@ -120,8 +129,8 @@ def _ask_with_sentences(db: Library, file: Path) -> list[Row]:
     _step(
         "3. Pictures for a sentence",
         "The distance, in brackets, is how many of the 64 bits differ.",
-        f'db.search(text="{SENTENCES[0]}", k={SHOWN})',
-        f'xmr search {file} "{SENTENCES[0]}" -k {SHOWN}',
+        python=f'db.search(text="{SENTENCES[0]}", k={SHOWN})',
+        shell=f'xmr search {file} "{SENTENCES[0]}" -k {SHOWN}',
     )
     found = db.search(text=list(SENTENCES), k=SHEET)
     _print_found(db, found, SENTENCES)
@@ -133,18 +142,23 @@ def _ask_with_sentences(db: Library, file: Path) -> list[Row]:
 def _ask_with_pictures(db: Library, file: Path) -> list[Row]:
     from xmr_core.sheet import rows
 
-    unseen = db.store.ids(IMAGE, "split = 'query'")
-    chosen = unseen[:: max(1, len(unseen) // PICTURES)][:PICTURES]
+    chosen = _held_out(db)
     pictures = db.store.items(chosen, IMAGE)
     _step(
         "4. Sentences for a picture",
         "The pictures are of those kept aside. What was found is named by its first words.",
-        f"db.search(item={chosen[0]}, k={SHOWN})   # or image='a/file.png'",
-        f"xmr search {file} --item {chosen[0]} -k {SHOWN}",
+        python=f"db.search(item={chosen[0]}, k={SHOWN})   # or image='a/file.png'",
+        shell=f"xmr search {file} --item {chosen[0]} -k {SHOWN}",
     )
     found = db.search(image=list(pictures.data), k=SHEET)
     _print_found(db, found, [_own_name(db, int(item)) for item in chosen])
     return rows(db, found, pictures.data)
+
+
+def _held_out(db: Library) -> NDArray[np.int64]:
+    """Ids of some pictures that training never saw, spread over all kinds."""
+    unseen = db.store.ids(IMAGE, "split = 'query'")
+    return unseen[:: max(1, len(unseen) // PICTURES)][:PICTURES]
 
 
 def _own_name(db: Library, image: int) -> str:
@@ -171,22 +185,19 @@ def _measure(db: Library, file: Path) -> None:
     _step(
         "5. How good is that?",
         "MAP: the mean, over the queries, of the average precision of the whole ranking. Chance: a random ranking.",
-        f'db.evaluate("{SPACE}")',
-        f"xmr evaluate {file} --space {SPACE}",
+        python=f'db.evaluate("{SPACE}")',
+        shell=f"xmr evaluate {file} --space {SPACE}",
     )
     print_evaluation(db.evaluate(SPACE))
 
 
-def _ask_in_sql(file: Path, item: int) -> None:
-    statement = (
-        f"SELECT c.text AS picture_of, c.subcategory, n.distance FROM xmr.like_{SPACE}({item}, {SHOWN}) AS n "
-        "JOIN xmr.catalog AS c USING (item_id) ORDER BY n.distance, n.item_id"
-    )
+def _ask_in_sql(file: Path, picture: int) -> None:
+    statement = STATEMENT.format(space=SPACE, item=picture, k=SHOWN)
     _step(
         "6. The same codes, in SQL",
-        "A new process with nothing but duckdb in it asks for the pictures that are like a stored sentence.",
-        f'duckdb.connect("{file}").sql("{statement}")',
-        f'duckdb {file} "{statement}"',
+        f"A new process with nothing of ours in it, duckdb alone, asks what is like the stored picture {picture}.",
+        sql=statement,
+        python=f'duckdb.connect("{file}").sql(statement)',
     )
     utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
@@ -202,8 +213,8 @@ def _show(rows: list[Row], file: Path) -> None:
     _step(
         "7. To look at",
         "All that was found in steps 3 and 4, with pictures.",
-        f'contact_sheet(db, results, queries, "{page}")   # from xmr_core.sheet',
-        f'xmr search {file} "{SENTENCES[0]}" --html {page}',
+        python=f'contact_sheet(db, results, queries, "{page}")   # from xmr_core.sheet',
+        shell=f'xmr search {file} "{SENTENCES[0]}" --html {page}',
     )
     title = f"Emoji found by 64-bit codes; {CREDIT}"
     typer.echo(f"wrote {write(rows, page, title)} and {write(rows, picture, title)}")
