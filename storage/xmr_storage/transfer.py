@@ -113,7 +113,8 @@ def compact(store: DuckDBStore) -> tuple[int, int]:
         store.require_writable()
         store.execute("CHECKPOINT")
         before = path.stat().st_size
-        for left in path.parent.glob(f"{glob.escape(path.name)}.*.half*"):  # by a process that was killed
+        ours = f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}.half"
+        for left in [*path.parent.glob(ours), *path.parent.glob(f"{ours}.wal")]:  # by a process that was killed
             left.unlink()
         _copy(store, fresh)
         store.replace_file(fresh)
