@@ -333,6 +333,13 @@ def test_what_is_deleted_is_found_no_more(fitted: Library) -> None:
     assert fitted.store.counts()["pairs"] == 6
 
 
+def test_the_id_of_a_deleted_item_is_never_given_again(db: Library) -> None:
+    last = int(db.store.ids().max())
+    db.delete([last])
+    db.add(xmr.Items("text", ["brand new"], ["new"]))
+    assert db.store.ids(where="key = 'new'").tolist() == [last + 1]
+
+
 def test_compacting_keeps_everything_and_frees_the_disk(tmp_path: Path) -> None:
     with xmr.open(tmp_path / "big.duckdb", progress=False) as db:
         db.sql("CREATE TABLE mine AS SELECT range AS n FROM range(1000)")

@@ -43,6 +43,21 @@ def test_anything_else_is_refused_as_a_recipe(recipe: str) -> None:
         calls(recipe)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("toy >> pq(bytes='8')", "bytes='8': must be int"),
+        ("toy >> pq(bytes=True)", "bytes=True: must be int"),
+        ("toy >> pq(bytes=8.0)", "bytes=8.0: must be int"),
+        ("toy >> hnsw(m=None)", "m=None: must be int"),
+        ("mortal(grave=3) >> flat", "grave=3: must be str"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(recipe: str, message: str) -> None:
+    with pytest.raises(xmr.ConfigError, match=message):
+        xmr.Pipeline.parse(recipe)
+
+
 def test_the_seed_reaches_every_part_that_has_one() -> None:
     pipeline = xmr.Pipeline.parse("mortal >> flat").with_seed(7)
     assert pipeline.encoder is not None

@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class Component:
             missing = [f.name for f in dataclasses.fields(self.Config) if _required(f) and f.name not in options]
             if missing:
                 raise ConfigError(f"{self.name} needs {', '.join(missing)}")
-            config = self.Config(**options)
+            config = self.Config(**_checked(self.Config, options))
         elif options or not isinstance(config, self.Config):
             raise ConfigError(f"{self.name}: expected a {self.Config.__name__} or its fields as keywords")
         self.config = config
@@ -133,6 +134,43 @@ class Component:
             if _required(field) or getattr(self.config, field.name) != _default(field)
         ]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+
+def _checked(config: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, numpy's numbers made Python's. Raises ConfigError where a value is not of its field's type."""
+    checked = {}
+    for option, value in options.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        hint = _hints(config).get(option, Any)
+        if not _is_of(plain, hint):
+            names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in _kinds(hint))
+            raise ConfigError(option, value, f"must be {names.replace('NoneType', 'None')}")
+        checked[option] = plain
+    return checked
+
+
+def _hints(config: type[Any]) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(config)
+    except NameError:  # a name that only a type checker imports
+        return {}
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """True where a plain value is of a type; True is no number, whole numbers are floats, literals check themselves."""
+    for kind in _kinds(hint):
+        kind = get_origin(kind) or kind
+        if kind is Any or kind is Literal or not isinstance(kind, type):
+            return True
+        if isinstance(value, bool) and kind is not bool:
+            continue
+        if isinstance(value, kind) or (kind is float and isinstance(value, int)):
+            return True
+    return False
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

@@ -234,8 +234,15 @@ class DuckDBStore(Store):
         """See `Store.next_id`."""
         tables = ["items", *self._code_tables()]
         counts = " UNION ALL ".join(f"SELECT max(item_id) AS top FROM xmr.{table}" for table in tables)
-        ((top,),) = self.rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({counts})")
+        mark = "SELECT value::BIGINT - 1 FROM xmr.meta WHERE key = 'next_id'"
+        ((top,),) = self.rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({counts} UNION ALL {mark})")
         return int(top)
+
+    def _mark_ids(self) -> None:
+        """Remember how far ids went: one that is deleted is never given again, tables of the user's may name it."""
+        top = self.next_id()
+        self.execute("DELETE FROM xmr.meta WHERE key = 'next_id'")
+        self.execute("INSERT INTO xmr.meta VALUES ('next_id', $1)", [str(top)])
 
     def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
         """See `Store.put_items`."""
@@ -430,6 +437,7 @@ class DuckDBStore(Store):
 
         features = [table for table in self.tables("feature_") if self._vector_dim(table)]
         with self.transaction(), self._given(_doomed=pa.table({"item_id": np.unique(ids)})):
+            self._mark_ids()
             ((count,),) = self.rows("SELECT count(*) FROM xmr.items WHERE item_id IN (SELECT item_id FROM _doomed)")
             for table in ("items", "metadata", "labels", *self._code_tables(), *features):
                 self.execute(f"DELETE FROM xmr.{table} WHERE item_id IN (SELECT item_id FROM _doomed)")
@@ -649,6 +657,7 @@ class DuckDBStore(Store):
         if not doomed:
             self._record(name, version)
         with self.transaction():
+            self._mark_ids()
             if any(gone.published for gone in doomed):
                 for statement in macros.drop_statements(name):
                     self.execute(statement)
