@@ -1,4 +1,4 @@
-"""A plugin for the tests: encoders of pictures and sentences that need no training, and one that dies while it trains."""
+"""A plugin for the tests: encoders that need no training, one that dies in it, and one that counts its work."""
 
 from __future__ import annotations
 
