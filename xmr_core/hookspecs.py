@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from xmr_core.store import Store
-
     from xmr_core.components import Encoder, Fuser, Indexer
+    from xmr_core.store import Store
 
 __all__ = ["hookimpl", "hookspec"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["eigenvalue_allocation", "learn", "learned_rotation"]
 
 SAMPLE = 256  # vectors a centroid to learn from, at most
-TURNING = 64  # of them, to learn the rotation from
+TURNING = 128  # of them, to learn the rotation from; below 100, k-means in faiss is several times slower
 ROUNDS = 20  # of OPQ
 STEPS = 2  # of k-means in a round
 ALONE = 1 << 28  # products in a step of k-means that one thread does alone, in a tenth of a second
