@@ -103,7 +103,7 @@ class PQ(Indexer):
             raise DataError("pq: no vectors to learn from")
         self._require_divides(embeddings.dim)
         learned = learn(_compared(embeddings.values, embeddings.metric).astype(np.float32), self.config)
-        return self.with_state({**learned, "metric": np.array(embeddings.metric)})
+        return self.with_state({**learned, "metric": np.array([embeddings.metric])})
 
     def _require_divides(self, d: int) -> None:
         if d % self.config.parts:
@@ -136,7 +136,7 @@ class PQ(Indexer):
     def metric(self) -> Metric:
         """The metric that it was fitted under."""
         self.require_fit()
-        return cast(Metric, str(self.state["metric"]))
+        return cast(Metric, str(self.state["metric"][0]))
 
     def queries(self, embeddings: Embeddings) -> Embeddings:
         """See `Indexer.queries`: of the width and the metric that it was fitted on."""

@@ -20,7 +20,8 @@ __all__ = ["eigenvalue_allocation", "learn", "learned_rotation"]
 
 SAMPLE = 256  # vectors a centroid to learn from, at most
 TURNING = 128  # of them, to learn the rotation from; below 100, k-means in faiss is several times slower
-ROUNDS = 20  # of OPQ
+ROUNDS = 20  # of OPQ, at most
+GAIN = 1e-3  # of the error; a round that gains less is the last
 STEPS = 2  # of k-means in a round
 ALONE = 1 << 28  # products in a step of k-means that one thread does alone, in a tenth of a second
 
@@ -59,9 +60,10 @@ def _codebooks(vectors: Floats, config: PQConfig) -> Floats:
     return _centroids_of(_trained(_quantizer(d, config), vectors))
 
 
-def _quantizer(d: int, config: PQConfig) -> Any:
+def _quantizer(d: int, config: PQConfig, steps: int = 25) -> Any:
+    """An untrained quantizer of d dimensions, to be trained by so many steps of k-means."""
     quantizer = require_faiss().ProductQuantizer(d, config.parts, config.bits)
-    quantizer.cp.seed = config.seed
+    quantizer.cp.seed, quantizer.cp.niter = config.seed, steps
     quantizer.cp.min_points_per_centroid = 1  # few vectors are no reason to write to stderr
     return quantizer
 
@@ -90,18 +92,22 @@ def learned_rotation(vectors: Floats, config: PQConfig) -> Floats:
     Procrustes). It begins as the paper's section 3.2 says or with no rotation, whichever errs less: descriptors such as
     SIFT come with good parts.
     """
-    starts = [np.eye(vectors.shape[1], dtype=np.float32), eigenvalue_allocation(vectors, config.parts)]
-    rotation = min(starts, key=lambda start: _error(_quantizer(vectors.shape[1], config), vectors @ start.T))
-    quantizer = _quantizer(vectors.shape[1], config)
-    quantizer.cp.niter = STEPS
-    run = runs.current()
+    d = vectors.shape[1]
+    starts = [np.eye(d, dtype=np.float32), eigenvalue_allocation(vectors, config.parts)]
+    coded = [_coded(_quantizer(d, config, 2 * STEPS), vectors @ start.T) for start in starts]
+    errors = [_error(vectors @ start.T, found) for start, found in zip(starts, coded, strict=True)]
+    rotation, last = starts[int(np.argmin(errors))], np.inf
+    quantizer, run = _quantizer(d, config, STEPS), runs.current()
     for step in run.track(range(ROUNDS), "pq: rotation"):
         turned = vectors @ rotation.T  # (n, d)
-        _trained(quantizer, turned)
+        quantized = _coded(quantizer, turned)
         quantizer.train_type = quantizer.Train_hot_start
-        coded = quantizer.decode(quantizer.compute_codes(turned))
-        run.log("pq", step, error=_mean_error(turned, coded))
-        U, _, Vt = np.linalg.svd(coded.T.astype(np.float64) @ vectors)
+        error = _error(turned, quantized)
+        run.log("pq", step, error=error)
+        if last - error < GAIN * last:
+            break
+        last = error
+        U, _, Vt = np.linalg.svd((quantized.T @ vectors).astype(np.float64))
         rotation = (U @ Vt).astype(np.float32)
     return rotation
 
@@ -120,11 +126,12 @@ def eigenvalue_allocation(vectors: Floats, m: int) -> Floats:
     return np.ascontiguousarray(axes[:, np.concatenate(parts)].T, np.float32)
 
 
-def _error(quantizer: Any, vectors: Floats) -> float:
-    _trained(quantizer, vectors)
-    return _mean_error(vectors, quantizer.decode(quantizer.compute_codes(vectors)))
+def _coded(quantizer: Any, vectors: Floats) -> Floats:
+    """(n, d): what codes of vectors stand for, by a quantizer trained on them."""
+    coded: Floats = quantizer.decode(_trained(quantizer, vectors).compute_codes(vectors))
+    return coded
 
 
-def _mean_error(vectors: Floats, coded: Floats) -> float:
+def _error(vectors: Floats, coded: Floats) -> float:
     """The mean squared distance of vectors to what their codes stand for."""
-    return float(np.square(vectors - coded, dtype=np.float64).sum(axis=1).mean())
+    return float(np.square(vectors - coded).sum(axis=1, dtype=np.float64).mean())

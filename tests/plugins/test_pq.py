@@ -198,7 +198,7 @@ def test_the_error_falls_while_the_rotation_is_learned() -> None:
     log = Log()
     with runs.use(log):
         fitted(mixed(2000, 32), bits=4, rotation="opq")
-    assert len(log.errors) == 20
+    assert 1 < len(log.errors) <= 20
     assert (np.diff(log.errors) <= 1e-3 * log.errors[0]).all()
     assert log.errors[-1] < log.errors[0]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xmr_core.sheet import Row
 
 SPACE = "emoji"
-RECIPE = "dcmh(bits=64, hidden=1024, batch=64, epochs=40) >> sign >> hamming"
+RECIPE = "dcmh(bits=64, hidden=512, dropout=0.0, batch=32, rate=0.01, epochs=100) >> sign >> hamming"
 QUICK_RECIPE = "dcmh(bits=64, hidden=128, batch=32, epochs=5) >> sign >> hamming"
 QUICK = 10  # one emoji in ten is taken
 SENTENCES = ("dog", "red fruit", "flag of a country", "musical instrument", "fast car", "a man with a beard")
@@ -62,6 +62,7 @@ def demo(
     """
     import xmr_core as xmr
 
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets this small are learnt no quicker by threads in step
     begun = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ("demo-quick.duckdb" if quick else "demo.duckdb")
