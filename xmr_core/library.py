@@ -9,6 +9,7 @@ for hit in db.search(text="a dog on green grass", k=10):
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -275,6 +276,9 @@ class Library:
                     self.store.publish(name, version)
         if checkpoints is not None:
             shutil.rmtree(checkpoints, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                checkpoints.parent.rmdir()  # goes only where it is empty
+                checkpoints.parent.parent.rmdir()
         self._spaces.clear()
         return self.space(name, version)
 

@@ -151,7 +151,7 @@ body { margin: 0 auto; padding: 1.5rem; max-width: 90rem; background: var(--pape
 h1 { font-size: 1.4rem; margin: 0 0 1rem }
 section { display: grid; grid-template-columns: 11rem 1fr; gap: 1.25rem; padding: 1.25rem 0;
           border-top: 1px solid var(--line) }
-ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: 1rem; margin: 0; padding: 0;
+ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1rem; margin: 0; padding: 0;
      list-style: none }
 figure { margin: 0 }
 img { display: block; width: 100%; height: 8rem; object-fit: contain; background: #fff; border-radius: .5rem;

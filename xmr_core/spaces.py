@@ -102,12 +102,12 @@ class Space:
                 if index is not None:
                     return index
         index = indexer.build(codes)
-        if cache is not None and len(codes):
+        if cache is not None and len(codes) and not self._store.read_only:
             _save(index, cache)
         return index
 
     def _cache(self, modality: str, digest: str) -> Path | None:
-        if self._store.folder is None or self._store.read_only:
+        if self._store.folder is None:
             return None
         return self._store.folder / "indexes" / f"{self.name}_v{self.record.version}_{modality}_{digest}"
 

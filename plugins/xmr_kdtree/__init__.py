@@ -1,7 +1,7 @@
 """KD-tree: space halved again and again across its widest side, so that a query skips what lies beyond its nearest.
 
 Source: Bentley, "Multidimensional binary search trees used for associative searching", CACM 1975; the tree is scipy's
-cKDTree. It pays up to about 15 dimensions; beyond, a query visits most of the tree, and `flat` is quicker.
+cKDTree. It pays up to about 10 dimensions; beyond, a query visits most of the tree, and `flat` is quicker.
 
 A tree measures Euclidean distance alone, so vectors are placed where that ranks as the metric does: under ip with one
 more coordinate, under cosine scaled to length 1 as well. A projection on principal axes may stand in for them; it only
