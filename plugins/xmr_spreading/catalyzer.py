@@ -30,7 +30,7 @@ class CatalyzerConfig:
     dim: int = (
         24  # dimensions given; the lattice has good radii at 24, 32 and 40. More: nearer to the original, coarser
     )
-    hidden: int = 1024  # width of the two hidden layers; half of it encodes three times as fast, at lower recall
+    hidden: int = 1024  # width of the two hidden layers; half of it encodes much faster, at lower recall
     lambda_: float | None = 0.02  # weight of spreading against order; None tries six, for two to three times the time
     schedule: str = "quick"  # or "paper": 160 epochs of small batches, hours instead of minutes
     epochs: int = 0  # passes over the vectors; 0: the schedule's own, 30 or 160
