@@ -9,7 +9,6 @@ for hit in db.search(text="a dog on green grass", k=10):
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import shutil
@@ -28,7 +27,7 @@ from xmr_core.exact import check_search
 from xmr_core.pipeline import Pipeline
 from xmr_core.registry import default
 from xmr_core.results import Query, Results
-from xmr_core.spaces import Space, record_of
+from xmr_core.spaces import Space, leave_no_empty, record_of
 from xmr_core.store import ItemRows, Store
 from xmr_core.tracking import LibraryRun
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Items, Pairs, as_array, as_ids
@@ -276,10 +275,8 @@ class Library:
                     self.store.publish(name, version)
         if checkpoints is not None:
             shutil.rmtree(checkpoints, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                checkpoints.parent.rmdir()  # goes only where it is empty
-                checkpoints.parent.parent.rmdir()
-        self._spaces.clear()
+            leave_no_empty(checkpoints.parent)
+        self._forget()
         return self.space(name, version)
 
     def _training(self) -> str | None:
@@ -335,6 +332,7 @@ class Library:
         return count
 
     def _forget(self) -> None:
+        """Load spaces anew when they are next asked for: codes, versions or names have changed."""
         self._spaces.clear()
 
     # spaces
@@ -364,12 +362,12 @@ class Library:
     def publish(self, name: str, version: int) -> None:
         """Let a name mean this version from now on, here and in SQL, at once."""
         self.store.publish(name, version)
-        self._spaces.clear()
+        self._forget()
 
     def drop(self, name: str, version: int | None = None) -> None:
         """Drop a version of a space with its codes and models, or all its versions."""
         self.store.drop_space(name, version)
-        self._spaces.clear()
+        self._forget()
 
     # searching
 
@@ -553,7 +551,7 @@ class Library:
     def restore(self, folder: str | Path) -> None:
         """Read what `export` wrote into this library, which must be empty."""
         self.store.restore(Path(folder))
-        self._spaces.clear()
+        self._forget()
 
     def compact(self) -> tuple[int, int]:
         """Give the room of what was deleted back to the disk; bytes before and after."""

@@ -17,7 +17,7 @@ from xmr_core.registry import default
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Layout
 
-__all__ = ["Space", "record_of"]
+__all__ = ["Space", "leave_no_empty", "record_of"]
 
 
 def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout, seed: int | None) -> SpaceRecord:
@@ -122,6 +122,11 @@ def _save(index: Index, cache: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
             half.rename(cache)
     shutil.rmtree(half, ignore_errors=True)
+    leave_no_empty(cache.parent)
+
+
+def leave_no_empty(folder: Path) -> None:
+    """Remove a folder beside the database file, and the one that holds it, where nothing is left in them."""
     with contextlib.suppress(OSError):
-        cache.parent.rmdir()  # goes only where it is empty
-        cache.parent.parent.rmdir()
+        folder.rmdir()
+        folder.parent.rmdir()
