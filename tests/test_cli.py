@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -19,7 +20,7 @@ import xmr_core as xmr
 from xmr_core.cli import app
 
 COMMANDS = [
-    *("demo", "add", "fit", "search", "evaluate", "sql", "info", "plugins", "doctor"),
+    *("demo", "add", "fit", "search", "answer", "evaluate", "sql", "info", "plugins", "doctor"),
     *("export", "restore", "delete", "drop", "compact"),
 ]
 
@@ -205,6 +206,33 @@ def test_a_search_writes_contact_sheets(file: Path, tmp_path: Path, asked: list[
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_search_draws_where_the_space_looked(file: Path, tmp_path: Path) -> None:
+    run("fit", file, "gaze >> flat", "--name", "seen")
+    done = run("search", file, "a red thing", "-k", 2, "--space", "seen", "--explain", tmp_path / "seen.png")
+    assert "wrote" in done.stderr
+    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_question_about_a_picture_is_answered(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+    with xmr.open(file) as db:
+        red = int(db.store.match("image", ["red"])[0][0])
+        texts = xmr.Items("text", ["what colour is this?"] * 4)
+        colours = [[picture.stem] for picture in pictures]
+        db.learn("guess", xmr.Questions(xmr.Items("image", pictures), texts, np.arange(4), colours))
+    drawn = tmp_path / "drawn.png"
+    found = told("answer", file, "what shade is this?", "--image", pictures[2], "-k", 2, "--explain", drawn)
+    assert (found["question"], found["unknown_words"]) == ("what shade is this?", ["shade"])
+    assert [one["rank"] for one in found["answers"]] == [1, 2]
+    assert found["answers"][0]["answer"] == "blue"
+    assert drawn.exists()
+    shown = run("answer", file, "what colour is this?", "--item", red)
+    assert re.search(r"1 +1 +red", shown.stdout)
+    run("answer", file, "what colour is this?", code=2)
+    (answerer,) = told("info", file)["answerers"]
+    assert (answerer["answerer"], answerer["seed"]) == ("answers", 0)
+    assert "Answerers" in run("info", file).stdout
+
+
 def test_an_evaluation_is_printed_beside_chance_and_kept(file: Path) -> None:
     (made,) = told("evaluate", file)
     assert {"space", "recipe", "fingerprint", "seed", "queries", "database", "protocol", "figures"} <= set(made)
@@ -377,6 +405,7 @@ def test_a_file_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path, wo
         (["search", "--item", "999"], "no such item"),
         (["search", "--image", "gone.png"], "no such picture"),
         (["search", "red", "--html", "sheet.pdf"], ".html page"),
+        (["search", "red", "--explain", "seen.png"], "weighs neither regions nor words"),
         (["evaluate", "--measure", "luck"], "luck"),
     ],
 )

@@ -67,3 +67,15 @@ def test_the_seed_reaches_every_part_that_has_one() -> None:
 def test_equal_parts_have_equal_fingerprints_and_others_do_not() -> None:
     prints = [xmr.Pipeline.parse(recipe).fingerprint() for recipe in ("toy >> flat", "toy >> flat", "costly >> flat")]
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("indexer", ["flat", "pq", "hnsw", "kdtree", "lsh"])
+def test_inner_products_are_searched_by_all_that_can_keep_their_order(indexer: str) -> None:
+    assert xmr.Pipeline.parse(f"gaze >> {indexer}").metric == "ip"
+
+
+def test_where_they_cannot_be_kept_the_error_says_what_to_put_between() -> None:
+    message = r"lattice takes vectors under cosine or l2, gaze gives vectors under ip; put identity\(metric='cosine'\)"
+    with pytest.raises(xmr.ConfigError, match=message):
+        xmr.Pipeline.parse("gaze >> lattice")
+    assert xmr.Pipeline.parse("gaze >> identity(metric='cosine') >> lattice").metric == "cosine"

@@ -86,7 +86,8 @@ class Mean(xmr.Fuser):
         if not np.isfinite(features.values).all():
             raise xmr.DataError("features hold NaN")
         mask = np.ones(features.values.shape[:2], bool) if features.mask is None else features.mask
-        return (features.values * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)  # (n, d)
+        values = features.values.astype(np.float32)  # regions may come as float16
+        return (values * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)  # (n, d)
 
     def fuse(self, features):
         self.require_fit()
@@ -495,6 +496,12 @@ class CountsPadding(Mean):
         return features.values.mean(axis=1)
 
 
+class AddsInHalves(Mean):
+    def means(self, features):
+        mask = np.ones(features.values.shape[:2], bool) if features.mask is None else features.mask
+        return (features.values * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+
+
 class RemembersTheOther(Mean):
     def fuse(self, features):
         values = super().fuse(features).values
@@ -565,6 +572,20 @@ class NormalisesTheBatch(Thumbnail):
         return values / values.max(initial=1)
 
 
+class MasksWhatIsKept(Thumbnail):
+    cacheable = True
+    forms = {"image": "regions"}  # noqa: RUF012
+
+    def encode(self, items):
+        vectors = super().encode(items).values
+        return xmr.Features(items.modality, vectors, np.ones(vectors.shape[:2], bool))
+
+
+class TellsOneWordTooMany(Thumbnail):
+    def tokens(self, items):
+        return [[*text.split(), "!"] for text in items.data]
+
+
 class KnowsAsciiAlone(Thumbnail):
     def words(self, items):
         if not all(text.isascii() for text in items.data):
@@ -575,6 +596,7 @@ class KnowsAsciiAlone(Thumbnail):
 OTHERS = [
     ("fuser", CentresTheBatch, "vector", "test_a_row_does_not_depend_on_its_batch"),
     ("fuser", CountsPadding, "regions", "test_padding_changes_nothing"),
+    ("fuser", AddsInHalves, "regions", "test_regions_in_half_precision_are_taken"),
     ("fuser", RemembersTheOther, "vector", "test_one_modality_is_enough"),
     ("fuser", SignsNaN, "vector", "test_nan_is_refused"),
     ("fuser", SaysAnotherMetric, "vector", "test_embeddings_are_a_row_an_item_under_its_metric"),
@@ -586,6 +608,8 @@ OTHERS = [
     ("encoder", SortsByLength, None, "test_rows_come_in_the_order_of_the_items"),
     ("encoder", DiffersByFile, None, "test_a_picture_is_the_same_as_path_bytes_array_or_image"),
     ("encoder", NormalisesTheBatch, None, "test_a_row_does_not_depend_on_its_batch"),
+    ("encoder", MasksWhatIsKept, None, "test_regions_that_are_kept_are_as_many_for_every_item"),
+    ("encoder", TellsOneWordTooMany, None, "test_words_are_told_one_a_token"),
     ("encoder", KnowsAsciiAlone, None, "test_unknown_words_are_no_error"),
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from xmr_core import datasets, measures
 from xmr_core.adding import Added
+from xmr_core.answering import Answer, Answerer, Answers, QuestionFeatures, Questions
+from xmr_core.attention import Attention
 from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance
 from xmr_core.errors import (
     ConfigError,
@@ -46,6 +48,10 @@ __all__ = [
     "IMAGE",
     "TEXT",
     "Added",
+    "Answer",
+    "Answerer",
+    "Answers",
+    "Attention",
     "Codes",
     "Component",
     "ConfigError",
@@ -72,6 +78,8 @@ __all__ = [
     "Pipeline",
     "PluginError",
     "Query",
+    "QuestionFeatures",
+    "Questions",
     "Results",
     "SchemaVersionError",
     "SpaceMismatchError",

@@ -18,7 +18,7 @@ from xmr_core import pictures
 from xmr_core.errors import DataError
 from xmr_core.types import IMAGE, TEXT, Items, as_vectors
 
-__all__ = ["Added", "Prepared", "prepare"]
+__all__ = ["Added", "Prepared", "content_of", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ def prepare(items: Items) -> Prepared:
     if items.modality == IMAGE:
         return _prepare_pictures(items)
     raise DataError(f"{items.modality}s must be given as vectors; pictures are {IMAGE!r}, sentences {TEXT!r}")
+
+
+def content_of(picture: Any) -> str:
+    """The sha256 that a picture is stored under. Raises DataError where it cannot be read."""
+    try:
+        return _file(picture)[2]
+    except OSError as error:
+        raise DataError(f"{picture}: cannot be read: {error}") from error
 
 
 def fault_of_text(text: object) -> str | None:

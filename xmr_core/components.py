@@ -190,7 +190,8 @@ class Encoder(Component, ABC):
     """Pictures and sentences to features: `fit(pairs)`, `encode(items)`.
 
     `forms` says what it gives for each modality that it takes. `metric` is how its vectors want to be compared.
-    `cacheable` asks the library to keep the features: set it where encoding is slow and one vector is given an item.
+    `cacheable` asks the library to keep the features: set it where encoding is slow, and every item gets one vector, or
+    as many regions as every other.
     """
 
     forms: ClassVar[Mapping[str, Form]] = {IMAGE: "vector", TEXT: "vector"}
@@ -208,6 +209,14 @@ class Encoder(Component, ABC):
         Raises DataError with the keys of the items that cannot be read, NotFittedError before `fit`.
         """
 
+    def tokens(self, items: Items) -> list[list[str]] | None:
+        """The words of each item as people may see them, one a token of `encode(items)`; None where it gives none."""
+        return None
+
+    def part(self, modality: str) -> Encoder:
+        """The encoder that works for a modality: this one, or another that it hands the items on to as they are."""
+        return self
+
     def require_modality(self, modality: str) -> None:
         """Raise DataError where this encoder does not take items of that modality."""
         if modality not in self.forms:
@@ -218,10 +227,12 @@ class Fuser(Component, ABC):
     """Features to one embedding an item: `fit(features of pairs)`, `fuse(features)`.
 
     `accepts` names the forms it takes; `metric` is the metric of what it gives (override the property where it depends
-    on the config). It takes whichever modality it is given: one is enough.
+    on the config). It takes whichever modality it is given: one is enough. `encoder_wanted` is the recipe of the
+    encoder that stands before it where a pipeline's recipe begins with this fuser; "" where none is implied.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"vector"})
+    encoder_wanted: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -236,6 +247,13 @@ class Fuser(Component, ABC):
     def fuse(self, features: Features) -> Embeddings:
         """Embeddings, a row an item, whatever the batch. Raises DataError, NotFittedError."""
 
+    def restore(self, embeddings: Embeddings) -> Embeddings:
+        """What embeddings stand for, as this fuser was given it: (n, d) float32, and the metric to compare it by.
+
+        Override where there is a way back; searches can then be re-ranked. Raises ConfigError where there is none.
+        """
+        raise ConfigError(f"{self.name} knows no way back from what it gives; to rerank takes a fuser that does")
+
     def attention(self, features: Features) -> NDArray[np.float32] | None:
         """(n, steps, t) weights over regions or words that sum to 1, or None where the fuser pays none."""
         return None
@@ -246,11 +264,12 @@ class SqlDistance:
     """How SQL computes an indexer's distance from the typed columns of its layout.
 
     `kind` names one of the storage's built-in forms: "hamming" (bits), "pq" (ADC with `tables`), "float" (with
-    `metric`) or "none". `tables` are arrays that become rows: for "pq", `codebooks` (m, ksub, dsub) float32, and
-    `rotation` (m * dsub, d) float32, rows orthonormal, where x is cut into parts as `rotation @ x`.
+    `metric`), "lattice" (codes decoded with `tables`) or "none". `tables` are arrays that become rows: for "pq",
+    `codebooks` (m, ksub, dsub) float32, and `rotation` (m * dsub, d) float32, rows orthonormal, where x is cut into
+    parts as `rotation @ x`; for "lattice", `steps`, `entries` and `lengths`: joins decode a number piece by piece.
     """
 
-    kind: Literal["hamming", "pq", "float", "none"]
+    kind: Literal["hamming", "pq", "float", "lattice", "none"]
     metric: Metric
     tables: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
@@ -283,6 +302,14 @@ class Indexer(Component, ABC):
     def distances(self, queries: Embeddings, codes: Codes) -> NDArray[np.float32]:
         """(q, n) float32: the distance of each query to each code, the plain way. It is the oracle of `build`, so
         clarity comes before speed; the caller keeps the blocks small."""
+
+    def decode(self, codes: Codes) -> NDArray[np.float32]:
+        """(n, d): the embeddings that codes stand for. Override where codes are no `float` ones but stand for vectors.
+
+        Raises ConfigError where they stand for none."""
+        if codes.layout.kind != "float":
+            raise ConfigError(f"{self.name}: its codes stand for no vectors; to rerank takes an indexer whose codes do")
+        return codes.vectors
 
     def queries(self, embeddings: Embeddings) -> Embeddings:
         """Queries checked, as `search` wants them. Raises DataError, SpaceMismatchError."""

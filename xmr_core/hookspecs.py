@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from xmr_core.answering import Answerer
     from xmr_core.components import Encoder, Fuser, Indexer
     from xmr_core.store import Store
 
@@ -37,6 +38,11 @@ def xmr_fusers() -> list[type[Fuser]]:  # type: ignore[empty-body]
 @hookspec
 def xmr_indexers() -> list[type[Indexer]]:  # type: ignore[empty-body]
     """Indexer classes: embeddings to codes, codes to an index."""
+
+
+@hookspec
+def xmr_answerers() -> list[type[Answerer]]:  # type: ignore[empty-body]
+    """Answerer classes: features of pictures and questions to answers."""
 
 
 @hookspec

@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import runs
+from xmr_core import attention, learning, regions, reranking, runs
 from xmr_core.adding import Added, Prepared, check_keys, fault_of_text, named, prepare
+from xmr_core.answering import Answers, Questions
+from xmr_core.attention import Attention, Explained
 from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StorageError
 from xmr_core.evaluation import Evaluation, Measure, evaluate, has_split
 from xmr_core.exact import check_search
+from xmr_core.learning import AnswerEvaluation, Learnt
 from xmr_core.pipeline import Pipeline
 from xmr_core.registry import default
 from xmr_core.results import Query, Results
@@ -91,6 +94,7 @@ class Library:
     def __init__(self, store: Store, progress: bool | None = None) -> None:
         self.store, self._progress = store, progress
         self._spaces: dict[tuple[str | None, int | None], Space] = {}
+        self._answerers: dict[str, Learnt] = {}
 
     def __enter__(self) -> Library:
         return self
@@ -239,7 +243,10 @@ class Library:
         """
         if (ids is None) == (where is None):
             raise DataError("delete: give ids or where")
-        count = self.store.delete(self.store.ids(where=where) if ids is None else as_ids(ids))
+        doomed = self.store.ids(where=where) if ids is None else as_ids(ids)
+        digests = regions.kept_of(self.store, doomed)
+        count = self.store.delete(doomed)
+        regions.forget(self.store, digests)
         self._forget()
         return count
 
@@ -334,6 +341,7 @@ class Library:
     def _forget(self) -> None:
         """Load spaces anew when they are next asked for: codes, versions or names have changed."""
         self._spaces.clear()
+        self._answerers.clear()
 
     # spaces
 
@@ -390,6 +398,8 @@ class Library:
         modality: str | None = None,
         space: str | None = None,
         exact: bool = False,
+        explain: bool = False,
+        rerank: int = 0,
     ) -> Results:
         """The nearest of the other kind: pictures for `text`, texts for `image`.
 
@@ -398,12 +408,16 @@ class Library:
 
         `k` hits at most (10 unless `within` is given), only those of distance `within` or less, only items that match
         the SQL condition `where` (k are returned where k match). `modality` is the kind to find. `exact` searches
-        exhaustively. Raises DataError, SpaceMismatchError.
+        exhaustively. `explain` gives hits and queries the attention that was paid to them. `rerank` takes so many
+        candidates and compares them again by the vectors that their codes stand for, in the space before the last
+        fuser: `catalyzer` restores them, and distances are then of that space. Raises DataError, SpaceMismatchError,
+        and ConfigError where there is nothing to explain or no way to restore.
         """
         if sum(given is not None for given in (text, image, vector, item)) != 1:
             raise DataError("search: give one of text, image, vector, item")
         k = 10 if k is None and within is None else k
         check_search(k, within)
+        reranking.check_rerank(rerank, k, within)
         loaded = self.space(space)
         queries, kind = self._queries(loaded, text, image, vector, item)
         target = self._target(loaded, kind) if modality is None else modality
@@ -413,25 +427,73 @@ class Library:
         index = loaded.index(target, exact)
         if k is not None and len(queries) * (k - len(index)) > PADDING:
             raise DataError(f"k={k}: there are {len(index)} {target}s to find; ask for no more than that")
-        hits = index.search(queries, k, within, among)
-        return Results(hits, self.store, target, loaded.name)
+        explained = self._explained(loaded, text, image, item) if explain else None
+        hits = index.search(queries, rerank or k, within, among)
+        if rerank and k is not None:
+            given, _ = self._queries(loaded, text, image, vector, item, last=False)
+            hits = reranking.rerank(hits, given, loaded.codes(target), loaded.pipeline.restore, k)
+        return Results(hits, self.store, target, loaded.name, explained)
+
+    def _explained(self, space: Space, text: Any, image: Any, item: int | None) -> Explained:
+        attention.require(space.pipeline)
+        given = any(query is not None for query in (text, image, item))
+        queries = self._attention(space, text, image, item) if given else []
+        return Explained(queries, lambda ids: self._attention(space, None, None, ids))
+
+    def attention(
+        self,
+        text: str | Sequence[str] | None = None,
+        image: Any = None,
+        item: int | Sequence[int] | NDArray[np.int64] | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        keep: bool = False,
+    ) -> list[Attention]:
+        """Where a space looks in sentences, in pictures, or in stored items by id or SQL condition, step by step.
+
+        `keep` puts the weights of stored items into `xmr.attention` for SQL, in the place of what was there of them.
+        Raises ConfigError where the space's fuser pays no attention, DataError.
+        """
+        if sum(given is not None for given in (text, image, item, where)) != 1:
+            raise DataError("attention: give one of text, image, item, where")
+        if keep and item is None and where is None:
+            raise DataError("attention: only that of stored items is kept; give item or where")
+        loaded = self.space(space)
+        seen = self._attention(loaded, text, image, self.store.ids(where=where) if where is not None else item)
+        if keep:
+            self.store.put_attention(loaded.name, loaded.record.version, attention.rows(seen))
+        return seen
+
+    def _attention(self, space: Space, text: Any, image: Any, item: Any) -> list[Attention]:
+        with self._run() as run, runs.use(run):
+            if item is not None:
+                return attention.of_stored(self.store, space.pipeline, as_ids(item, "item"))
+            return attention.attend(space.pipeline, _query_items(text, image))
 
     def _queries(
-        self, space: Space, text: Any, image: Any, vector: object, item: int | None
+        self, space: Space, text: Any, image: Any, vector: object, item: int | None, last: bool = True
     ) -> tuple[Embeddings, str | None]:
+        """Queries as the space's indexer wants them, or without `last` as its last fuser does, and their kind."""
         if vector is not None:
-            return self._given(space, vector), None
+            return self._given(space, vector, last), None
         if item is not None:
             ids = as_ids(item, "item")
             kind = self.store.describe(ids)["modality"][0] if len(ids) == 1 else None
             if kind is None:
                 raise DataError(f"item={item}: no such item")
-            return space.pipeline.embed(self.store.items(ids, kind)), kind
+            return self._embedded(space, ids, kind, last), kind
         items = _query_items(text, image)
-        return space.pipeline.embed(items), items.modality
+        return space.pipeline.embed(items, last), items.modality
+
+    def _embedded(self, space: Space, ids: NDArray[np.int64], modality: str, last: bool = True) -> Embeddings:
+        """Embeddings of stored items, by way of the cache of their features."""
+        with self._run() as run, runs.use(run):
+            return space.pipeline.embed(self.store.items(ids, modality), last)
 
     @staticmethod
-    def _given(space: Space, vector: object) -> Embeddings:
+    def _given(space: Space, vector: object, last: bool = True) -> Embeddings:
+        if not last and (space.pipeline.encoder is not None or isinstance(vector, Embeddings)):
+            raise DataError("rerank: needs the text, picture, item or vector itself, not what was encoded from it")
         if isinstance(vector, Query):
             if vector.fingerprint != space.record.fingerprint:
                 raise SpaceMismatchError(
@@ -443,7 +505,7 @@ class Library:
         if isinstance(vector, Embeddings):
             return pipeline.indexer.queries(vector)
         if pipeline.encoder is None:
-            return pipeline.embed_vectors(_embeddings(vector))
+            return pipeline.embed_vectors(_embeddings(vector), last=last)
         return Embeddings(as_array(vector, "vector"), pipeline.metric)
 
     @staticmethod
@@ -469,7 +531,7 @@ class Library:
             if not len(ids):
                 continue
             chosen = np.sort(rng.choice(ids, min(sample, len(ids)), replace=False))
-            queries = loaded.pipeline.embed(self.store.items(chosen, modality))
+            queries = self._embedded(loaded, chosen, modality)
             found, truth = (loaded.index(modality, exact).search(queries, k).ids for exact in (False, True))
             shared = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, truth, strict=True)]
             recalls[modality] = float(np.sum(shared) / max(1, (truth >= 0).sum()))
@@ -488,7 +550,8 @@ class Library:
         `split = 'test'`; the database is all the rest for MAP, and the same split for recall, as the field has it.
         The figures are kept in `xmr.runs` and `xmr.metrics` with seed, split, recipe and protocol.
         """
-        return evaluate(self.store, self.space(space), queries, database, measure)
+        with self._run() as run, runs.use(run):
+            return evaluate(self.store, self.space(space), queries, database, measure)
 
     def compare(
         self,
@@ -514,6 +577,70 @@ class Library:
         base = _space_name("_".join(part.name for part in pipeline.parts))
         taken = {space.name for space in self.store.spaces()}
         return next(name for name in (base, *(f"{base}_{i}" for i in range(2, 1000))) if name not in taken)
+
+    # questions about pictures
+
+    def learn(self, recipe: str, questions: Questions, name: str = "answers", seed: int = 0) -> Learnt:
+        """Learn to answer questions about pictures by a recipe, `rdan` or `each >> rdan`, from questions with answers.
+
+        The pictures need not be items of this library; the features of those that are, under the same key, are taken
+        from its cache. A known `name` is learnt anew, and the old one serves until the new one is ready. What was
+        killed goes on from its last checkpoint when it is called again with the same recipe, seed and questions.
+        """
+        learner = Learnt.parse(recipe).called(_space_name(name), _seed(seed))
+        learnt = learning.learn(self.store, learner, questions, self._progress)
+        self._answerers.clear()
+        return learnt
+
+    def answer(
+        self,
+        image: Any = None,
+        question: str | Sequence[str] | None = None,
+        k: int = 5,
+        name: str | None = None,
+        item: int | Sequence[int] | None = None,
+    ) -> Answers:
+        """The `k` most probable answers to a question about a picture, with the attention paid to regions and words.
+
+        `image` is a path, bytes, or picture; `item` the id of a stored one instead. Either, and `question`, may be
+        lists of one length, or one of them a list. `name` is the answerer; needed where there are several. Raises
+        DataError where a picture cannot be read, a question is blank, or none of its words is known.
+        """
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+            raise ConfigError("k", k, "must be a whole number, 1 or more")
+        learnt = self.answerer(name)
+        questions = learning.asked(self.store, image, question, item)
+        with self._run() as run, runs.use(run):
+            return learnt.ask(questions, int(k))
+
+    def evaluate_answers(self, questions: Questions, name: str | None = None) -> AnswerEvaluation:
+        """The accuracy of the VQA evaluation, over all questions and by type, beside the most frequent answer's.
+
+        The figures are kept in `xmr.runs` and `xmr.metrics`.
+        """
+        learnt = self.answerer(name)
+        with self._run() as run, runs.use(run):
+            return learning.evaluate(self.store, learnt, questions)
+
+    def answerers(self) -> list[str]:
+        """The names of what was learnt to answer questions."""
+        return [record.name for record in self.store.answerers()]
+
+    def answerer(self, name: str | None = None) -> Learnt:
+        """An answerer, loaded once: the only one where none is named."""
+        names = self.answerers()
+        if name is None and len(names) != 1:
+            there = ", ".join(names)
+            raise DataError(f"which answerer? there are {there}" if names else "no answerer yet: learn one first")
+        chosen = names[0] if name is None else name
+        if chosen not in self._answerers:
+            self._answerers[chosen] = Learnt.load(self.store, chosen)
+        return self._answerers[chosen]
+
+    def drop_answerer(self, name: str) -> None:
+        """Drop an answerer with its models."""
+        self.store.drop_answerer(name)
+        self._answerers.clear()
 
     # SQL and whole files
 

@@ -23,7 +23,9 @@ from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Feature
 
 __all__ = ["Pipeline", "calls"]
 
-BATCH = 4096  # items that are embedded at once
+FIRST = 256  # items that are embedded at once, until it is known what their features take
+BATCH = 4096  # at most, after that
+BLOCK_BYTES = 1 << 26  # of features at once: some hundred pictures by regions, thousands by one vector
 LONGEST = 200  # characters of a recipe that a message repeats
 
 
@@ -40,10 +42,16 @@ class Pipeline:
 
     @staticmethod
     def parse(recipe: str) -> Pipeline:
-        """The pipeline of a recipe. Raises ConfigError, UnknownComponentError."""
+        """The pipeline of a recipe; one that begins with a fuser is given the encoder which that fuser wants, if any.
+
+        Raises ConfigError, UnknownComponentError.
+        """
         parts = calls(recipe)
         registry = default()
         roles = _roles([name for name, _ in parts])
+        wanted = registry.find("fuser", parts[0][0]).encoder_wanted if roles[0] == "fuser" else ""
+        if wanted:
+            parts, roles = [*calls(wanted, most=1), *parts], ["encoder", *roles]
         made: list[Any] = [
             registry.find(role, name)(**options) for role, (name, options) in zip(roles, parts, strict=True)
         ]
@@ -73,11 +81,19 @@ class Pipeline:
                 ["bits"] * ("hamming" in self.indexer.metrics) + [f"vectors under {vectors}"] * bool(vectors)
             )
             given = "bits" if self.metric == "hamming" else f"vectors under {self.metric}"
-            advice = "; put sign before it" if self.indexer.metrics == {"hamming"} else ""
             raise ConfigError(
                 f"{_name(giver)} >> {self.indexer.name}: {self.indexer.name} takes {wanted}, "
-                f"{_name(giver)} gives {given}{advice}"
+                f"{_name(giver)} gives {given}{self._advice()}"
             )
+
+    def _advice(self) -> str:
+        """What to put between, where embeddings have another metric than the indexer takes."""
+        if self.indexer.metrics == {"hamming"}:
+            return "; put sign before it"
+        known = sorted(self.indexer.metrics - {"hamming"})
+        if self.metric == "hamming" or not known:
+            return ""
+        return f"; put identity(metric={known[0]!r}) before it, to compare by {known[0]} instead"
 
     @property
     def parts(self) -> tuple[Component, ...]:
@@ -157,8 +173,9 @@ class Pipeline:
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
 
-    def embed(self, items: Items) -> Embeddings:
-        """Embeddings of items of one modality, as the indexer wants them; in blocks of bounded memory.
+    def embed(self, items: Items, last: bool = True) -> Embeddings:
+        """Embeddings of items of one modality, as the indexer wants them; in blocks of bounded memory. Without `last`,
+        what the last fuser is given.
 
         Raises NotFittedError, DataError (on no items: their width is not known).
         """
@@ -168,29 +185,36 @@ class Pipeline:
             raise ConfigError(f"{self!r} has no encoder: give vectors or codes, not pictures or texts")
         self.encoder.require_modality(items.modality)
         self.require_fit()
-        blocks = [
-            self._fused(runs.encode(self.encoder, items.take(np.arange(start, min(start + BATCH, len(items))))))
-            for start in range(0, len(items), BATCH)
-        ]
+        blocks, start, size = [], 0, FIRST
+        while start < len(items):
+            features = runs.encode(self.encoder, items.take(np.arange(start, min(start + size, len(items)))))
+            blocks.append(self._fused(features, last))
+            start += len(features)
+            size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))
         if len(blocks) == 1:
             return blocks[0]
         return Embeddings(np.concatenate([block.values for block in blocks]), blocks[0].metric)
 
-    def embed_vectors(self, vectors: Embeddings, modality: str = IMAGE) -> Embeddings:
-        """Embeddings of vectors or bits that were made elsewhere, by the fusers alone."""
+    def embed_vectors(self, vectors: Embeddings, modality: str = IMAGE, last: bool = True) -> Embeddings:
+        """Embeddings of vectors or bits that were made elsewhere, by the fusers alone; see `embed`."""
         if self.fusers:
-            return self._fused(vectors.as_features(modality))
+            return self._fused(vectors.as_features(modality), last)
         if (vectors.metric == "hamming") != (self.metric == "hamming"):
             have, want = ("bits", "vectors") if vectors.metric == "hamming" else ("vectors", "bits")
             raise DataError(f"{self!r} takes {want}, got {have}; packed bits are uint8, vectors float32")
         return Embeddings(vectors.values, self.metric)
 
-    def _fused(self, features: Features) -> Embeddings:
+    def _fused(self, features: Features, last: bool = True) -> Embeddings:
         if not self.fusers:
             return Embeddings(features.vectors, self.metric)
         for fuser in self.fusers[:-1]:
             features = fuser.fuse(features).as_features(features.modality)
-        return self.fusers[-1].fuse(features)
+        return self.fusers[-1].fuse(features) if last else Embeddings(features.vectors, features.metric or "l2")
+
+    def restore(self, codes: Codes) -> Embeddings:
+        """What codes stand for, as the last fuser was given it. Raises ConfigError where a part knows no way back."""
+        embeddings = Embeddings(self.indexer.decode(codes), self.metric)
+        return self.fusers[-1].restore(embeddings) if self.fusers else embeddings
 
     def encode(self, items: Items) -> Codes:
         """The codes to store of items of one modality."""
@@ -250,6 +274,8 @@ def _roles(names: list[str]) -> list[Role]:
     """The role of each name by its place; an error names what may stand there."""
     registry = default()
     first, last = names[0], names[-1]
+    if registry.has("answerer", last) and not registry.has("indexer", last):
+        raise ConfigError(f"{last!r} answers questions and ends no pipeline: Library.learn takes its recipe")
     if not registry.has("indexer", last) and (registry.has("encoder", last) or registry.has("fuser", last)):
         indexers = ", ".join(registry.names("indexer"))
         raise ConfigError(f"a recipe ends with an indexer, one of {indexers}; {last!r} is none")

@@ -18,20 +18,28 @@ from typing import Any, Literal
 import pluggy
 
 from xmr_core import hookspecs
+from xmr_core.answering import Answerer
 from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Indexer
 from xmr_core.errors import DuplicateComponentError, UnknownComponentError
 from xmr_core.store import Store
 
 __all__ = ["Entry", "Problem", "Registry", "Role", "default"]
 
-Role = Literal["encoder", "fuser", "indexer", "store"]
+Role = Literal["encoder", "fuser", "indexer", "answerer", "store"]
 HOOKS: dict[Role, str] = {
     "encoder": "xmr_encoders",
     "fuser": "xmr_fusers",
     "indexer": "xmr_indexers",
+    "answerer": "xmr_answerers",
     "store": "xmr_stores",
 }
-BASES: dict[Role, type[Any]] = {"encoder": Encoder, "fuser": Fuser, "indexer": Indexer, "store": Store}
+BASES: dict[Role, type[Any]] = {
+    "encoder": Encoder,
+    "fuser": Fuser,
+    "indexer": Indexer,
+    "answerer": Answerer,
+    "store": Store,
+}
 OTHER_API = re.compile(rf"{hookspecs.PROJECT}\.v(\d+)")  # the group of a later API, known by its name alone
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_core.attention import Attention, Explained
+from xmr_core.errors import DataError
 from xmr_core.store import Store
 from xmr_core.types import Embeddings, Hits, Metric
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["Hit", "Query", "Results"]
 
@@ -26,7 +32,10 @@ class Query(Embeddings):
 
 @dataclass(frozen=True)
 class Hit:
-    """One found item: smaller distance is nearer. `data` is a picture's path or a sentence; `metadata` the rest."""
+    """One found item: smaller distance is nearer. `data` is a picture's path or a sentence; `metadata` the rest.
+
+    `attention` is where the space looked in it, after a search with `explain=True`.
+    """
 
     id: int
     distance: float
@@ -35,17 +44,19 @@ class Hit:
     data: str | None
     metadata: Mapping[str, Any]
     query: int = 0
+    attention: Attention | None = field(default=None, repr=False)
 
 
 class Results(Sequence[Hit]):
     """The hits of one query or many, nearest first; iterating gives `Hit`s, query by query.
 
     `ids` (q, k) int64 and `distances` (q, k) float32 are ready at once, -1 and inf where fewer were found; keys and
-    metadata are read from the database when a `Hit` is first looked at. `exact` says that nothing nearer was missed.
+    metadata are read from the database when a `Hit` is first looked at, and so is attention computed, where the search
+    was asked to explain. `exact` says that nothing nearer was missed.
     """
 
-    def __init__(self, hits: Hits, store: Store, modality: str, space: str) -> None:
-        self._hits, self._store = hits, store
+    def __init__(self, hits: Hits, store: Store, modality: str, space: str, explained: Explained | None = None) -> None:
+        self._hits, self._store, self._explained = hits, store, explained
         self.modality, self.space = modality, space
 
     @property
@@ -69,6 +80,7 @@ class Results(Sequence[Hit]):
         ids = self.ids[queries, places]
         distances = self.distances[queries, places]
         rows = self._store.describe(ids)
+        seen = self._seen(ids)
         own = [name for name in rows if name not in ("item_id", "modality", "key", "source", "text")]
         return [
             Hit(
@@ -79,9 +91,29 @@ class Results(Sequence[Hit]):
                 data=rows["text"][i] if rows["text"][i] is not None else rows["source"][i],
                 metadata={name: rows[name][i] for name in own},
                 query=int(queries[i]),
+                attention=seen.get(int(ids[i])),
             )
             for i in range(len(ids))
         ]
+
+    def _seen(self, ids: NDArray[np.int64]) -> dict[int, Attention]:
+        distinct = np.unique(ids)
+        found = self._explained.of(distinct) if self._explained else []
+        return dict(zip(distinct.tolist(), found, strict=False))
+
+    @property
+    def attention(self) -> list[Attention]:
+        """(q) where the space looked in each query; empty without `explain=True`, and where queries were vectors."""
+        return list(self._explained.queries) if self._explained else []
+
+    def draw(self, file: str | Path | None = None, query: int = 0, font: str | Path | None = None) -> Image:
+        """A query and its hits with their attention, a row each: see `Attention.draw`. Raises DataError."""
+        from xmr_core.drawing import draw
+
+        if self._explained is None:
+            raise DataError("draw: there is no attention to draw; search with explain=True")
+        hits = [hit.attention for hit in self.of(query) if hit.attention]
+        return draw([*self.attention[query : query + 1], *hits], file, font)
 
     def of(self, query: int) -> list[Hit]:
         """The hits of one query of many."""

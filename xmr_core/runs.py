@@ -76,6 +76,7 @@ def encode(encoder: Encoder, items: Items, batch: int = 256) -> Features:
 
     A component that is built on another encoder (DCMH on a picture backbone) calls this and never computes twice.
     """
+    encoder = encoder.part(items.modality)
     if encoder.cacheable and len(items):
         cached = current().cached(encoder, items)
         if cached is not None:
@@ -90,7 +91,7 @@ def encode(encoder: Encoder, items: Items, batch: int = 256) -> Features:
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
-    """Features of consecutive batches as one; token axes are padded to the longest."""
+    """Features of consecutive batches as one; token axes are padded to the longest, with zeros under the mask."""
     tokens = max(part.values.shape[1] for part in parts)
     ragged = any(part.mask is not None or part.values.shape[1] != tokens for part in parts)
     values = np.concatenate([_padded(part.values, tokens) for part in parts])

@@ -15,7 +15,7 @@ from xmr_core.exact import ExactIndex
 from xmr_core.pipeline import Pipeline
 from xmr_core.registry import default
 from xmr_core.store import PartRecord, SpaceRecord, Store
-from xmr_core.types import Layout
+from xmr_core.types import Codes, Layout
 
 __all__ = ["Space", "leave_no_empty", "record_of"]
 
@@ -39,6 +39,7 @@ class Space:
         """Use `load`, or `Library.space`."""
         self.record, self.pipeline, self._store = record, pipeline, store
         self._indexes: dict[tuple[str, bool], Index] = {}
+        self._codes: dict[str, Codes] = {}
 
     @classmethod
     def load(cls, store: Store, name: str, version: int | None = None) -> Space:
@@ -85,9 +86,16 @@ class Space:
             index = self._indexes[modality, exact] = self._build(modality, exact)
         return index
 
+    def codes(self, modality: str) -> Codes:
+        """The codes of a modality, read once."""
+        if modality not in self._codes:
+            self._codes[modality] = self._store.get_codes(self.name, self.record.version, modality)
+        return self._codes[modality]
+
     def forget(self) -> None:
         """Build the indexes anew when they are next searched: codes have changed."""
         self._indexes.clear()
+        self._codes.clear()
 
     def _build(self, modality: str, exact: bool) -> Index:
         indexer = self.pipeline.indexer

@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from xmr_core.components import SqlDistance
 from xmr_core.types import Codes, Items, Layout, Metric, Pairs
 
-__all__ = ["ItemRows", "LiveEncode", "LiveSearch", "PartRecord", "RunRecord", "SpaceRecord", "Store"]
+__all__ = [
+    "AnswererRecord",
+    "AttentionRows",
+    "ItemRows",
+    "LiveEncode",
+    "LiveSearch",
+    "PartRecord",
+    "RunRecord",
+    "SpaceRecord",
+    "Store",
+]
 
 
 # (text, k, space or None) -> ids and distances; (text, space or None) -> words of bits, or numbers of a vector
@@ -71,6 +81,32 @@ class SpaceRecord:
     parts: Sequence[PartRecord] = ()
     sql: SqlDistance | None = None
     counts: Mapping[str, int] = field(default_factory=dict)  # codes of each modality
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionRows:
+    """Attention as it is stored: columns of r, one row a step and region or word of an item.
+
+    `steps` count from 1, `positions` from 0; `tokens` are words, or "row,column" of a region.
+    """
+
+    ids: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    tokens: Sequence[str]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswererRecord:
+    """A learnt answerer with the encoder before it; a name has one, the last that was learnt."""
+
+    name: str
+    recipe: str
+    fingerprint: str
+    seed: int
+    created: str = ""
+    parts: Sequence[PartRecord] = ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +260,28 @@ class Store(ABC):
     def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
         """The ids of `get_codes`, without the codes where the store can read them alone."""
         return self.get_codes(name, version, modality).ids
+
+    @abstractmethod
+    def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
+        """Keep the attention of items in this version, in the place of what was kept of them before."""
+
+    # answerers
+
+    @abstractmethod
+    def answerers(self) -> list[AnswererRecord]:
+        """All answerers, without their parts, by name."""
+
+    @abstractmethod
+    def load_answerer(self, name: str) -> AnswererRecord:
+        """An answerer with its parts. Raises StorageError where it is not there."""
+
+    @abstractmethod
+    def put_answerer(self, answerer: AnswererRecord) -> None:
+        """Write an answerer with its parts, in the place of one of that name."""
+
+    @abstractmethod
+    def drop_answerer(self, name: str) -> None:
+        """Drop an answerer. Raises StorageError where it is not there."""
 
     # runs, SQL, whole files
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Encoder
-from xmr_core.errors import StorageError
+from xmr_core.errors import DataError, StorageError
+from xmr_core.regions import Regions, digests_of
 from xmr_core.runs import Run
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import Features, Items
@@ -22,7 +23,8 @@ from xmr_core.types import Features, Items
 __all__ = ["LibraryRun", "wants_progress"]
 
 T = TypeVar("T")
-CACHE_BLOCK = 512  # items whose features are computed and kept at once; what a killed process loses at most
+CACHE_BLOCK = 512  # items whose vectors are computed and kept at once; what a killed process loses at most
+REGION_BLOCK = 128  # likewise by regions, which are larger
 
 
 def wants_progress(progress: bool | None) -> bool:
@@ -119,10 +121,19 @@ class LibraryRun(Run):
         return None
 
     def cached(self, encoder: Encoder, items: Items) -> Features | None:
-        """See `Run.cached`; features are kept block by block, so a killed process keeps what it had."""
+        """See `Run.cached`; features are kept block by block, so a killed process keeps what it had.
+
+        One vector an item goes into the database, regions into files beside it.
+        """
         if not items.stored:
             return None
         extractor = f"{encoder.name}_{encoder.fingerprint()[:12]}"
+        form = encoder.forms.get(items.modality)
+        if form == "regions" and self._store.folder is not None:
+            return self._cached_regions(encoder, items, Regions.of(self._store.folder, extractor))
+        return self._cached_vectors(encoder, items, extractor) if form == "vector" else None
+
+    def _cached_vectors(self, encoder: Encoder, items: Items, extractor: str) -> Features:
         have, vectors = self._store.get_features(extractor, items.ids)
         if not have.all():
             missing = np.flatnonzero(~have)
@@ -133,10 +144,30 @@ class LibraryRun(Run):
         return Features.of_vectors(items.modality, vectors, encoder.metric)
 
     def _made(self, encoder: Encoder, items: Items, extractor: str) -> Iterator[NDArray[np.float32]]:
-        starts = range(0, len(items), CACHE_BLOCK)
-        for start in self.track(starts, f"{encoder.name}: {items.modality}s, {CACHE_BLOCK} at a time"):
-            block = items.take(np.arange(start, min(start + CACHE_BLOCK, len(items))))
+        for block in self._blocks(encoder, items, CACHE_BLOCK):
             vectors = encoder.encode(block).vectors
             if not self._store.read_only:
                 self._store.put_features(extractor, block.ids, vectors)
             yield vectors
+
+    def _cached_regions(self, encoder: Encoder, items: Items, regions: Regions) -> Features | None:
+        """None where regions are missing and nothing may be written, and the caller computes them."""
+        digests = digests_of(self._store.match(items.modality, items.keys)[1])
+        missing = np.flatnonzero(regions.find(digests) < 0)
+        if len(missing) and self._store.read_only:
+            return None
+        places = {item: place for place, item in enumerate(items.ids.tolist())}
+        for block in self._blocks(encoder, items.take(missing), REGION_BLOCK) if len(missing) else ():
+            features = encoder.encode(block)
+            if features.mask is not None:
+                raise DataError(f"{encoder.name}: regions under a mask cannot be kept; set cacheable to False")
+            regions.append(digests[[places[item] for item in block.ids.tolist()]], features.values)
+        rows = regions.find(digests)
+        if (rows < 0).any():  # the folder was deleted meanwhile
+            return None
+        return Features(items.modality, regions.read(rows), metric=encoder.metric)
+
+    def _blocks(self, encoder: Encoder, items: Items, size: int) -> Iterator[Items]:
+        starts = range(0, len(items), size)
+        for start in self.track(starts, f"{encoder.name}: {items.modality}s, {size} at a time"):
+            yield items.take(np.arange(start, min(start + size, len(items))))

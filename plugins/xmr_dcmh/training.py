@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xmr_core import ConfigError, runs
+from xmr_core.parts import below
 from xmr_dcmh import objective
 
 Rows = NDArray[np.int64]
@@ -164,17 +165,13 @@ def _under(prefix: str, arrays: Mapping[str, Any]) -> Arrays:
     return {f"{prefix}/{name}": array for name, array in arrays.items()}
 
 
-def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(prefix + "/")}
-
-
 def _weights(sides: tuple[Side, Side]) -> Arrays:
     return {name: array for side in sides for name, array in _under(side.modality, side.weights()).items()}
 
 
 def _load(sides: tuple[Side, Side], arrays: Mapping[str, NDArray[Any]]) -> None:
     for side in sides:
-        side.load(_below(side.modality, arrays))
+        side.load(below(side.modality, arrays))
 
 
 def _checkpoint(sides: tuple[Side, Side]) -> Arrays:
@@ -196,12 +193,12 @@ def _begin(sides: tuple[Side, Side], saved: Mapping[str, NDArray[Any]] | None, b
             side.fill()
         return 0
     _load(sides, saved)
-    best |= _below("best", saved)
+    best |= below("best", saved)
     for side in sides:
         device = next(side.net.parameters()).device
         side.buffer = torch.from_numpy(saved[f"buffer/{side.modality}"]).to(device)
         memories: dict[int, dict[str, Tensor]] = {}
-        for key, array in _below(f"optimiser/{side.modality}", saved).items():
+        for key, array in below(f"optimiser/{side.modality}", saved).items():
             index, name = key.split("/", 1)
             memories.setdefault(int(index), {})[name] = torch.from_numpy(array)
         groups = side.optimiser.state_dict()["param_groups"]

@@ -8,6 +8,7 @@ Letters: q queries, n codes, d dimensions, k hits; r = sqrt(r2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -16,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import pair_distances, stacked, unit
+from xmr_core.distances import stacked, unit
 from xmr_core.exact import check_search, empty_hits, positions_of, select
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 
-__all__ = ["Lattice", "LatticeConfig", "LatticeIndex", "rerank"]
+__all__ = ["Lattice", "LatticeConfig", "LatticeIndex"]
 
 DISTANCES = ("asymmetric", "symmetric")
 BLOCK = 1 << 16  # codes decoded at once
@@ -100,6 +101,10 @@ class Lattice(xmr.Indexer):
         numbers[:, : layout.nbytes] = codes.values
         return lattice.unrank(numbers.view("<u8")[:, 0].astype(np.uint64, copy=False))
 
+    def decode(self, codes: xmr.Codes) -> Floats:
+        """(n, d): the points that codes stand for, on the unit sphere."""
+        return self.points(codes).astype(np.float32) / np.float32(math.sqrt(self.lattice(codes.layout.dim).r2))
+
     def build(self, codes: xmr.Codes) -> LatticeIndex:
         """An index that keeps the codes, and the points too where the config says so."""
         return LatticeIndex(self, codes, self.points(codes) if self.config.cache else None)
@@ -113,8 +118,12 @@ class Lattice(xmr.Indexer):
         return measure.distances(products, np.broadcast_to(measure.lengths[:, None], products.shape))
 
     def sql(self) -> xmr.SqlDistance:
-        """No distance of its own; the tables of `SphereLattice.tables` decode codes in SQL, once the width is known."""
-        return xmr.SqlDistance("none", "cosine", self.lattice(self.dim).tables() if self.dim else {})
+        """The distance to decoded points, once the width is known. SQL does not round queries: where the distance is
+        symmetric, it only decodes."""
+        if not self.dim:
+            return xmr.SqlDistance("none", "cosine")
+        tables = self.lattice(self.dim).tables()
+        return xmr.SqlDistance("lattice" if self.config.distance == "asymmetric" else "none", "cosine", tables)
 
     def sides(self, queries: xmr.Embeddings, dim: int) -> Floats:
         """(q, d): what points are compared with: unit queries, or their own points where the distance is symmetric."""
@@ -276,19 +285,3 @@ def _padded(q: int, rows: Positions, ids: Positions, distances: Floats) -> xmr.H
     hits.ids[rows[order], columns] = ids[order]
     hits.distances[rows[order], columns] = distances[order]
     return hits
-
-
-def rerank(hits: xmr.Hits, queries: xmr.Embeddings, vectors: xmr.Codes, k: int = 10) -> xmr.Hits:
-    """The k nearest of each query's hits by their exact vectors, for those who keep vectors beside lattice codes.
-
-    `vectors` are codes of the `float` layout that hold all ids of `hits`; distances have the metric of `queries`.
-    Search for a few times k hits, and rerank them. Raises DataError where an id has no vector.
-    """
-    rows, ranks = np.nonzero(hits.ids >= 0)
-    ids = hits.ids[rows, ranks]
-    places = np.searchsorted(vectors.ids, ids).clip(max=max(0, len(vectors) - 1))
-    if len(ids) and (not len(vectors) or (vectors.ids[places] != ids).any()):
-        raise xmr.DataError("rerank: some hits have no vector; give the vectors of all codes that were searched")
-    exact = hits.distances.copy()
-    exact[rows, ranks] = pair_distances(queries.values, vectors.vectors, rows, places, queries.metric)
-    return select(exact, hits.ids, k)

@@ -2,13 +2,15 @@
 
 Source: Sablayrolles, Douze, Schmid, Jegou, "Spreading vectors for similarity search", ICLR 2019: L_rank and the
 Kozachenko-Leonenko ("KoLeo") regularizer. Points lie on the unit sphere; distances are Euclidean and not squared.
+`nearest_loss` is ours, in the place of L_rank.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, no_grad
+import torch
+from torch import Tensor, nn, no_grad
 
-__all__ = ["koleo", "rank_loss"]
+__all__ = ["koleo", "nearest_loss", "rank_loss"]
 
 CLOSEST = 1e-8  # two equal points count as this far apart: log 0 has no gradient to follow
 
@@ -19,6 +21,17 @@ def rank_loss(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     far = (anchors - negatives).norm(dim=1)
     loss: Tensor = (near - far).clamp(min=0).mean()
     return loss
+
+
+def nearest_loss(points: Tensor, stored: Tensor, nearest: Tensor, sharpness: Tensor) -> Tensor:
+    """mean_i -log softmax_j(sharpness <f_i, f'_j>)[nearest_i] / sharpness, over j != i; points, stored (n, dim).
+
+    Among all others of the batch as they will be `stored`, rounded, each point has to find its `nearest` (n,) in input
+    space. The sharper, the closer the loss comes to how far the nearest is from being the first.
+    """
+    own = torch.eye(len(points), dtype=torch.bool, device=points.device)
+    scores = (sharpness * points @ stored.T).masked_fill(own, -torch.inf)
+    return nn.functional.cross_entropy(scores, nearest) / sharpness.detach()
 
 
 def koleo(points: Tensor) -> Tensor:

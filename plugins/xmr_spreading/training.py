@@ -1,30 +1,35 @@
-"""How a catalyzer is trained: anchors with a near and a far vector each, the far ones looked up anew every epoch.
+"""How a catalyzer is trained: on anchors with a near and a far vector each, or on crowds of neighbours.
 
-Source: Sablayrolles, Douze, Schmid, Jegou, "Spreading vectors for similarity search", ICLR 2019. Positives come from
-the nearest in input space, negatives are the 50th nearest in output space, and a validation part of the learning set,
-never a query, decides which lambda and which epoch are best.
+Source: Sablayrolles, Douze, Schmid, Jegou, "Spreading vectors for similarity search", ICLR 2019, for the loss "rank":
+positives come from the nearest in input space, negatives are the 50th nearest in output space, looked up anew every
+epoch. The loss "nearest" is ours: a batch is some crowds of neighbours, in which every vector has to find its nearest
+among points with as much noise as the lattice adds by rounding. A validation part of the learning set, never a query,
+decides which lambda and which epoch are best.
 
 Letters: n learning vectors, v validation queries, d dimensions in, dim out.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 import xmr_core as xmr
 from xmr_core import runs
+from xmr_core.distances import unit
+from xmr_core.reranking import rerank
 from xmr_spreading.indexer import Lattice
-from xmr_spreading.lattice import SphereLattice
+from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 from xmr_spreading.network import Network, folded
-from xmr_spreading.objective import koleo, rank_loss
+from xmr_spreading.objective import koleo, nearest_loss, rank_loss
 
 if TYPE_CHECKING:
     from xmr_spreading.catalyzer import CatalyzerConfig
@@ -34,8 +39,11 @@ __all__ = ["SCHEDULES", "Schedule", "neighbours", "train"]
 LAMBDAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 HELD = 20  # one vector in so many is a validation query,
 HELD_MOST = 2000  # but no more than these
+SHARPNESS = 1.5  # at first, over the noise of a coordinate; then it is learned
 STEPS = 20  # fewest of an epoch: small learning sets get small batches
 ROWS = 8192  # vectors embedded, or looked up, at once
+CROWD = 32  # neighbours that come into a batch together, under the loss "nearest"
+CANDIDATES = 100  # of a validation query, where vectors are restored
 
 Arrays = Mapping[str, NDArray[Any]]
 Positions = NDArray[np.int64]
@@ -50,6 +58,7 @@ class Schedule:
     trial: int  # epochs that each lambda gets where it is to be chosen
     references: int  # vectors among which negatives are looked for, drawn every epoch
     validate: int  # epochs from one validation to the next
+    loss: str  # of order
     optimiser: Callable[[Any], torch.optim.Optimizer]
     rate: Callable[[float], float]  # learning rate at a share of the way
 
@@ -61,12 +70,12 @@ def _four_steps(progress: float) -> float:
 
 def _one_cycle(progress: float) -> float:
     """A tenth of the way up, then down along a cosine."""
-    return 3e-3 * min(0.04 + 9.6 * progress, 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.1) / 0.9))
+    return 2e-3 * min(0.04 + 9.6 * progress, 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.1) / 0.9))
 
 
 SCHEDULES = {
-    "paper": Schedule(160, 64, 10, 1 << 62, 10, lambda p: torch.optim.SGD(p, momentum=0.9), _four_steps),
-    "quick": Schedule(30, 1024, 8, 20_000, 5, lambda p: torch.optim.Adam(p), _one_cycle),
+    "paper": Schedule(160, 64, 10, 1 << 62, 10, "rank", lambda p: torch.optim.SGD(p, momentum=0.9), _four_steps),
+    "quick": Schedule(40, 1024, 8, 20_000, 5, "nearest", lambda p: torch.optim.Adam(p), _one_cycle),
 }
 
 
@@ -75,7 +84,7 @@ class Lessons:
     """What is learned from, and what shows how well it is."""
 
     vectors: Tensor  # (n, d)
-    positives: Positions  # (n, k_pos)
+    positives: Positions  # (n, k) the nearest others of each: k_pos, or those of a crowd
     queries: Tensor  # (v, d), not among the vectors
     truth: Positions  # (v,), the nearest vector of each
 
@@ -86,6 +95,8 @@ def train(vectors: NDArray[np.float32], config: CatalyzerConfig) -> dict[str, ND
     Goes on from the run's checkpoint where there is one. Raises DataError where the vectors are too few or all equal.
     """
     run = runs.current()
+    if config.loss == "auto":
+        config = replace(config, loss=SCHEDULES[config.schedule].loss)
     lessons = _lessons(vectors, config, _device(config.device))
     saved: Arrays = run.restore() or {}
     trials = saved.get("trials", np.zeros((0, 2)))  # lambda, recall
@@ -113,7 +124,8 @@ def _lessons(vectors: NDArray[np.float32], config: CatalyzerConfig, device: torc
     if (kept == kept[0]).all():
         raise xmr.DataError(f"catalyzer: all {n} vectors are equal, there is nothing to spread")
     x, q = (torch.from_numpy(rows).to(device) for rows in (kept, queries))
-    positives = neighbours(x, x, config.k_pos, np.arange(len(kept)), "catalyzer: neighbours")
+    k = config.k_pos if config.loss == "rank" else min(CROWD, len(kept)) - 1
+    positives = neighbours(x, x, k, np.arange(len(kept)), "catalyzer: neighbours")
     return Lessons(x, positives, q, neighbours(q, x, 1, np.full(len(q), -1), "catalyzer: validation")[:, 0])
 
 
@@ -126,9 +138,13 @@ class Training:
         x = lessons.vectors
         generator = torch.Generator().manual_seed(config.seed)
         shift, scale = x.mean(dim=0).cpu(), x.std().cpu()
-        self.network = Network(x.shape[1], config.hidden, config.dim, shift, scale, generator).to(x.device)
+        self.lattice = sphere_lattice(config.dim, config.r2 or largest_r2(config.dim))
+        self.noise = _rounding(self.lattice)
+        sizes = (x.shape[1], config.hidden, config.dim)
+        network = Network(*sizes, shift, scale, generator, config.inverse, SHARPNESS / self.noise)
+        self.network = network.to(x.device)
         self.optimiser = self.schedule.optimiser(self.network.parameters())
-        self.through = SphereLattice(config.dim, config.through) if config.through else None
+        self.through = sphere_lattice(config.dim, config.through) if config.through else None
         self.epoch = 0
         self.recall = -1.0  # of the best epoch,
         self.best: Arrays = {}  # whose parameters these are
@@ -142,42 +158,86 @@ class Training:
             self.epoch = epoch
             figures = self._learn(np.random.default_rng([self.config.seed, self.epoch]))
             if (self.epoch + 1) % self.schedule.validate == 0 or self.epoch + 1 == self.epochs:
-                figures["recall"] = self._validate()
+                figures |= self._validate()
             run.log(self.what, self.epoch, **figures)
             run.checkpoint({**self._arrays(), **more})
         self.network.load_state_dict({name: torch.from_numpy(array) for name, array in self.best.items()})
 
     def _learn(self, rng: np.random.Generator) -> dict[str, float]:
         """One epoch; the mean of the loss's terms."""
-        x = self.lessons.vectors
-        batch = min(self.schedule.batch, max(len(x) // STEPS, 64), len(x))
-        negatives = self._negatives(rng)  # (n,)
-        picks = rng.integers(self.config.k_pos, size=len(x))
-        positives = np.take_along_axis(self.lessons.positives, picks[:, None], axis=1)[:, 0]  # (n,)
-        anchors = rng.permutation(len(x))
-        steps = len(x) // batch  # what is left over comes in another epoch
-        sums = torch.zeros(2)
-        for step in range(steps):
-            rows = anchors[step * batch : (step + 1) * batch]
+        batches = list(self._triples(rng) if self.config.loss == "rank" else self._crowds(rng))
+        sums = torch.zeros(3)
+        self.random = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        for step, rows in enumerate(batches):
             for group in self.optimiser.param_groups:
-                group["lr"] = self.schedule.rate((self.epoch + step / steps) / self.epochs)
-            sums += self._step(np.concatenate([rows, positives[rows], negatives[rows]]))
-        rank, spread = (sums / steps).tolist()
-        return {"rank": rank, "koleo": spread}
+                group["lr"] = self.schedule.rate((self.epoch + step / len(batches)) / self.epochs)
+            sums += self._step(self.lessons.vectors[torch.from_numpy(rows).to(self.lessons.vectors.device)])
+        names = ("order", "koleo", "restored")[: 3 if self.config.inverse else 2]
+        return dict(zip(names, (sums / len(batches)).tolist(), strict=False))
 
-    def _step(self, rows: Positions) -> Tensor:
-        points = self._points(self.lessons.vectors[torch.from_numpy(rows).to(self.lessons.vectors.device)])
-        anchors, positives, negatives = points.chunk(3)
-        if self.through:
-            positives, negatives = (straight_through(points, self.through) for points in (positives, negatives))
-        rank, spread = rank_loss(anchors, positives, negatives), koleo(anchors)
+    def _batch(self) -> int:
+        n = len(self.lessons.vectors)
+        return min(self.schedule.batch, max(n // STEPS, 64), n)
+
+    def _triples(self, rng: np.random.Generator) -> Iterator[Positions]:
+        """Anchors, then positives, then negatives: each vector is an anchor once; what fills no batch waits."""
+        n, batch = len(self.lessons.vectors), self._batch()
+        negatives = self._negatives(rng)  # (n,)
+        picks = rng.integers(self.config.k_pos, size=n)
+        positives = np.take_along_axis(self.lessons.positives, picks[:, None], axis=1)[:, 0]  # (n,)
+        anchors = rng.permutation(n)
+        for start in range(0, n - batch + 1, batch):
+            rows = anchors[start : start + batch]
+            yield np.concatenate([rows, positives[rows], negatives[rows]])
+
+    def _crowds(self, rng: np.random.Generator) -> Iterator[Positions]:
+        """Vectors drawn at random, each with its neighbours; as many vectors in all as there are."""
+        n, batch = len(self.lessons.vectors), self._batch()
+        for _ in range(n // batch):
+            middles = rng.integers(n, size=max(2, batch // CROWD))
+            yield np.unique(np.concatenate([middles, self.lessons.positives[middles].ravel()]))
+
+    def _step(self, x: Tensor) -> Tensor:
+        points = self._points(x)
+        order, anchors, stored = self._ordered(x, points) if self.config.loss == "nearest" else self._ranked(points)
+        spread = koleo(anchors)
+        restored = torch.zeros(())
+        if self.config.inverse:
+            with self._quick():
+                back = self.network.restored(stored)
+            restored = (back - self.network.standard(x[: len(back)])).square().mean()
         self.optimiser.zero_grad()
-        torch.autograd.backward(rank + self.lambda_ * spread)
+        torch.autograd.backward(order + self.lambda_ * spread + self.config.restore * restored)
         self.optimiser.step()
-        return torch.stack([rank, spread]).detach().cpu()
+        return torch.stack([order, spread, restored.to(order.device)]).detach().cpu()
+
+    def _ordered(self, x: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss "nearest"; anchors; what is stored of them."""
+        stored = self._stored(points)
+        with torch.no_grad():
+            nearest = torch.cdist(x, x).fill_diagonal_(torch.inf).argmin(dim=1)
+        return nearest_loss(points, stored, nearest, self.network.log_sharpness.exp()), points, stored
+
+    def _ranked(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss "rank"; anchors; what is stored of them."""
+        anchors, positives, negatives = points.chunk(3)
+        if self.through is not None:
+            positives, negatives = (straight_through(near, self.through) for near in (positives, negatives))
+        return rank_loss(anchors, positives, negatives), anchors, self._stored(anchors)
+
+    def _stored(self, points: Tensor) -> Tensor:
+        """Points as they come back from their codes: rounded, or with noise of the size of rounding."""
+        if self.through is not None:
+            return straight_through(points, self.through)
+        noise = torch.randn(points.shape, generator=self.random).to(points.device)
+        return nn.functional.normalize(points + self.noise * noise, dim=1)
+
+    def _quick(self) -> torch.autocast:
+        device = self.lessons.vectors.device
+        return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
 
     def _points(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=_has_bfloat16(x.device)):
+        with self._quick():
             points: Tensor = self.network(x)
         return points
 
@@ -200,18 +260,34 @@ class Training:
         rank = max(1, round(self.config.k_neg * len(references) / n))
         return references[neighbours(points, points[torch.from_numpy(references)], rank, own)[:, -1]]
 
-    def _validate(self) -> float:
-        """Recall@10 of the held queries over the learning vectors, both by way of the lattice; keeps the best."""
-        indexer = Lattice(r2=self.config.r2)
+    def _validate(self) -> dict[str, float]:
+        """Recall@10 of the held queries over the learning vectors by way of the lattice, and where there is a way back of
+        restored vectors; keeps the best epoch by the larger of both."""
+        indexer = Lattice(r2=self.lattice.r2)
         points, queries = (
             xmr.Embeddings(self._embed(x).cpu().numpy(), "cosine") for x in (self.lessons.vectors, self.lessons.queries)
         )
-        index = indexer.build(indexer.encode(points, np.arange(len(points))))
-        found = index.search(queries, 10).ids == self.lessons.truth[:, None]  # (v, 10)
-        recall = float(found.any(axis=1).mean())
-        if recall > self.recall:
-            self.recall, self.best = recall, _numbers(self.network.state_dict())
-        return recall
+        codes = indexer.encode(points, np.arange(len(points)))
+        hits = indexer.build(codes).search(queries, CANDIDATES)
+        found = {"recall": hits.ids[:, :10]}
+        if self.config.inverse:
+            given = xmr.Embeddings(self.network.standard(self.lessons.queries).cpu().numpy(), "l2")
+            found["reranked"] = rerank(hits, given, codes, lambda some: self._restored(indexer.decode(some))).ids
+        recalls = {
+            name: float((ids == self.lessons.truth[:, None]).any(axis=1).mean()) for name, ids in found.items()
+        }
+        if max(recalls.values()) > self.recall:
+            self.recall, self.best = max(recalls.values()), _numbers(self.network.state_dict())
+        return recalls
+
+    @torch.no_grad()
+    def _restored(self, points: NDArray[np.float32]) -> xmr.Embeddings:
+        """Standard vectors (n, d), as the trained network will give them."""
+        self.network.eval()
+        parts = torch.split(torch.from_numpy(points).to(self.lessons.vectors.device), ROWS)
+        vectors = torch.cat([self.network.restored(part) for part in parts])
+        self.network.train()
+        return xmr.Embeddings(vectors.cpu().numpy(), "l2")
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """All that a checkpoint needs."""
@@ -234,6 +310,13 @@ class Training:
         optimiser["state"] = {int(part.split()[1]): state for part, state in parts.items() if part[:3] == "opt"}
         self.optimiser.load_state_dict(optimiser)
         self.epoch, self.recall = int(saved["epoch"][0]), float(saved["recall"][0])
+
+
+@functools.cache
+def _rounding(lattice: SphereLattice) -> float:
+    """The mean size of what rounding to the lattice adds to a coordinate of a point of the sphere."""
+    x = unit(np.random.default_rng(0).standard_normal((4096, lattice.dim)).astype(np.float32))
+    return float(np.sqrt(np.square(lattice.closest(x) / math.sqrt(lattice.r2) - x).mean()))
 
 
 def straight_through(points: Tensor, lattice: SphereLattice) -> Tensor:

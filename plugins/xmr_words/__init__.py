@@ -1,11 +1,8 @@
-"""Bag of words: a text as how often each word of a learnt vocabulary occurs in it."""
+"""Texts without a language model: `bow`, how often each word of a learnt vocabulary occurs; `words`, which in turn."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, get_args
 
@@ -14,15 +11,11 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.components import Form
+from xmr_words.splitting import PATTERNS, split, vocabulary
+from xmr_words.tokens import Words
 
 Split = Literal["words", "tags"]
 Weighting = Literal["binary", "count", "tfidf"]
-
-WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")  # letters and digits of any script; don't is one word
-TAG = re.compile(r"[^,\s]+")
-PATTERNS: dict[str, re.Pattern[str]] = {"words": WORD, "tags": TAG}
-NAMED = 10  # texts an error message names
-LONGEST = 64  # letters; what is longer is an address or a number, no word
 
 
 @dataclass(frozen=True)
@@ -59,20 +52,10 @@ class Bow(xmr.Encoder):
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
-        texts = pairs.texts.take(np.unique(pairs.links[:, 1]))
-        occurrences: Counter[str] = Counter()  # texts a word occurs in
-        for words in self._words(texts):
-            occurrences.update(set(words))
-        frequent = [(count, word) for word, count in occurrences.items() if count >= self.config.min_count]
-        if not frequent:
-            raise xmr.DataError(
-                f"{self!r}: no word occurs in {self.config.min_count} of the {len(texts)} texts; lower min_count"
-            )
-        frequent.sort(key=lambda entry: (-entry[0], entry[1]))
-        kept = frequent[: self.config.max_words]
-        counts = np.array([count for count, _ in kept])
-        idf = np.log((1 + len(texts)) / (1 + counts)) + 1  # smoothed: as if one more text held every word
-        return self.with_state({"words": np.array([word for _, word in kept]), "idf": idf.astype(np.float32)})
+        kept, texts = vocabulary(self, pairs, self.config.split)
+        counts = np.array([count for _, count in kept])
+        idf = np.log((1 + texts) / (1 + counts)) + 1  # smoothed: as if one more text held every word
+        return self.with_state({"words": np.array([word for word, _ in kept]), "idf": idf.astype(np.float32)})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 1, w); zeros where no word is known. Raises DataError with the keys of blank texts."""
@@ -81,7 +64,7 @@ class Bow(xmr.Encoder):
         column = {word: i for i, word in enumerate(self.state["words"].tolist())}
         places = [
             row * len(column) + column[word]
-            for row, words in enumerate(self._words(items))
+            for row, words in enumerate(split(items, self.config.split))
             for word in words
             if word in column
         ]
@@ -99,21 +82,8 @@ class Bow(xmr.Encoder):
             counts = np.divide(counts, lengths, out=np.zeros_like(counts), where=lengths > 0)
         return counts
 
-    def _words(self, texts: xmr.Items) -> Iterator[list[str]]:
-        blank = [
-            key
-            for key, text in zip(texts.keys, texts.data, strict=True)
-            if not isinstance(text, str) or not text.strip()
-        ]
-        if blank:
-            named = ", ".join(map(repr, blank[:NAMED])) + (", ..." if len(blank) > NAMED else "")
-            raise xmr.DataError(f"{len(blank)} of {len(texts)} texts are blank or no text: {named}", blank)
-        find: Callable[[str], list[str]] = PATTERNS[self.config.split].findall
-        for text in texts.data:
-            yield [word for word in find(unicodedata.normalize("NFC", text).lower()) if len(word) <= LONGEST]
-
 
 @xmr.hookimpl
 def xmr_encoders() -> list[type[xmr.Encoder]]:
-    """The bag of words."""
-    return [Bow]
+    """The bag of words, and words in their order."""
+    return [Bow, Words]

@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError, LockedError, SchemaVersionError, StateError, StorageError
-from xmr_core.store import ItemRows, LiveEncode, LiveSearch, PartRecord, RunRecord, SpaceRecord, Store
+from xmr_core.store import (
+    AnswererRecord,
+    AttentionRows,
+    ItemRows,
+    LiveEncode,
+    LiveSearch,
+    PartRecord,
+    RunRecord,
+    SpaceRecord,
+    Store,
+)
 from xmr_core.types import IMAGE, TEXT, Codes, Items, Layout, Pairs
 
 if TYPE_CHECKING:
@@ -29,6 +39,7 @@ __all__ = ["DuckDBStore"]
 STORAGE_VERSION = "v1.2.0"  # of new files: what DuckDB 2 writes by default, DuckDB 1 cannot open
 RESERVED = ("item_id", "modality", "key", "content", "source", "text", "data")
 PRECOMPUTED = "precomputed"  # the extractor of vectors that were given ready-made
+ANSWERER = 0  # the version of an answerer's parts; those of spaces count from 1
 HOLDS = {("DOUBLE", "BIGINT"), ("TIMESTAMP", "DATE")}  # (a, b): column type a takes values of b as they are
 
 
@@ -75,17 +86,25 @@ class DuckDBStore(Store):
                     f"{self._path}: the library has format {version or '?'}, this version knows "
                     f"{schema.FORMAT_VERSION}; upgrade xmr to open it"
                 )
+            if not self._read_only and schema.TABLES.keys() - tables:  # made before these tables were thought of
+                self._make_tables(tables)
             return
         if tables:
             raise StorageError(f"{self._path}: its schema xmr holds other tables; no library can be made in it")
         if self._read_only:
             raise StorageError(f"{self._path} holds no library; open it for writing to make one")
         with self.transaction():
-            for statement in schema.ddl():
-                self._con.execute(statement)
+            self._make_tables()
             self._con.execute("INSERT INTO xmr.meta VALUES ('format_version', $1)", [str(schema.FORMAT_VERSION)])
             self.make_catalog()
             self.make_macros()
+
+    def _make_tables(self, present: Collection[str] = ()) -> None:
+        from xmr_storage import schema
+
+        with self.transaction():
+            for statement in schema.ddl(present):
+                self.execute(statement)
 
     def make_catalog(self) -> None:
         """Make the view `xmr.catalog` anew: items with all columns that metadata has now."""
@@ -439,7 +458,7 @@ class DuckDBStore(Store):
         with self.transaction(), self._given(_doomed=pa.table({"item_id": np.unique(ids)})):
             self._mark_ids()
             ((count,),) = self.rows("SELECT count(*) FROM xmr.items WHERE item_id IN (SELECT item_id FROM _doomed)")
-            for table in ("items", "metadata", "labels", *self._code_tables(), *features):
+            for table in ("items", "metadata", "labels", "attention", *self._code_tables(), *features):
                 self.execute(f"DELETE FROM xmr.{table} WHERE item_id IN (SELECT item_id FROM _doomed)")
             for column in ("image_id", "text_id"):
                 self.execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
@@ -597,7 +616,6 @@ class DuckDBStore(Store):
     def put_space(self, space: SpaceRecord) -> None:
         """See `Store.put_space`."""
         from xmr_storage import macros
-        from xmr_storage.arrow import blob_of_array
         from xmr_storage.schema import identifier
 
         table = _codes_name(identifier(space.name, "space"), space.version)
@@ -620,20 +638,29 @@ class DuckDBStore(Store):
                     _now(),
                 ],
             )
-            for position, part in enumerate(space.parts):
-                place = [space.name, space.version, position]
-                self.execute(
-                    "INSERT INTO xmr.parts VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                    [*place, part.role, part.name, json.dumps(part.options), part.version, part.fingerprint],
-                )
-                for key, array in part.state.items():
-                    self.execute(
-                        "INSERT INTO xmr.tensors VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                        [*place, key, *blob_of_array(array)],
-                    )
+            self._put_parts(space.name, space.version, space.parts)
             if space.sql is not None:
                 for statement, given in macros.space_tables(space.name, space.version, layout, space.sql):
                     self._fill(statement, given)
+
+    def _put_parts(self, name: str, version: int, parts: Sequence[PartRecord]) -> None:
+        from xmr_storage.arrow import blob_of_array
+
+        for position, part in enumerate(parts):
+            place = [name, version, position]
+            self.execute(
+                "INSERT INTO xmr.parts VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                [*place, part.role, part.name, json.dumps(part.options), part.version, part.fingerprint],
+            )
+            for key, array in part.state.items():
+                self.execute(
+                    "INSERT INTO xmr.tensors VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                    [*place, key, *blob_of_array(array)],
+                )
+
+    def _drop_parts(self, name: str, version: int) -> None:
+        for table in ("parts", "tensors"):
+            self.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, version])
 
     def _fill(self, statement: str, given: pa.Table | None) -> None:
         with self._given(**({} if given is None else {"_given_rows": given})):
@@ -646,8 +673,16 @@ class DuckDBStore(Store):
         space = self._record(name, version)
         with self.transaction():
             self.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, space.version])
-            for statement in macros.space_statements(name, space.version, space.layout, space.metric):
+            lengths = self._piece_lengths(name, space.version)
+            for statement in macros.space_statements(name, space.version, space.layout, space.metric, lengths):
                 self.execute(statement)
+
+    def _piece_lengths(self, name: str, version: int) -> list[int]:
+        """Of a lattice's points, as far as SQL can read them."""
+        from xmr_storage import macros
+
+        table, query = macros.lengths_query(name, version)
+        return [length for _, length in self.rows(query)] if table in self.tables(table) else []
 
     def drop_space(self, name: str, version: int | None = None) -> None:
         """See `Store.drop_space`."""
@@ -664,8 +699,9 @@ class DuckDBStore(Store):
             for gone in doomed:
                 for table in macros.tables_of(name, gone.version):
                     self.execute(f"DROP TABLE IF EXISTS xmr.{table}")
-                for table in ("spaces", "parts", "tensors"):
+                for table in ("spaces", "attention"):
                     self.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, gone.version])
+                self._drop_parts(name, gone.version)
 
     def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
         """See `Store.put_codes`."""
@@ -694,6 +730,69 @@ class DuckDBStore(Store):
         """See `Store.coded_ids`."""
         query = f"SELECT item_id FROM xmr.{_codes_name(name, version)} WHERE modality = $1 ORDER BY item_id"
         return _ids(self._arrow(query, [modality]))
+
+    def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
+        """See `Store.put_attention`."""
+        import pyarrow as pa
+
+        table = pa.table(
+            {
+                "item_id": rows.ids,
+                "step": rows.steps,
+                "position": rows.positions,
+                "token": pa.array(rows.tokens, pa.string()),
+                "weight": rows.weights,
+            }
+        )
+        with self.transaction(), self._given(_looked=table):
+            self.execute(
+                """
+                DELETE FROM xmr.attention
+                WHERE space = $1 AND version = $2 AND item_id IN (SELECT item_id FROM _looked)
+                """,
+                [name, version],
+            )
+            self.execute(
+                "INSERT INTO xmr.attention BY NAME SELECT *, $1 AS space, $2 AS version FROM _looked", [name, version]
+            )
+
+    # answerers
+
+    def answerers(self) -> list[AnswererRecord]:
+        """See `Store.answerers`."""
+        if "answerers" not in self.tables("answerers"):  # an older file, open for reading only
+            return []
+        columns = "answerer, recipe, fingerprint, seed, created"
+        return [AnswererRecord(*row) for row in self.rows(f"SELECT {columns} FROM xmr.answerers ORDER BY answerer")]
+
+    def load_answerer(self, name: str) -> AnswererRecord:
+        """See `Store.load_answerer`."""
+        known = {answerer.name: answerer for answerer in self.answerers()}
+        if name not in known:
+            offer = f"there are {', '.join(known)}" if known else "there are none yet: learn one"
+            raise StorageError(f"{self._path} has no answerer {name!r}; {offer}")
+        return dataclasses.replace(known[name], parts=self._parts(name, ANSWERER))
+
+    def put_answerer(self, answerer: AnswererRecord) -> None:
+        """See `Store.put_answerer`."""
+        name = answerer.name
+        with self.transaction():
+            self._forget_answerer(name)
+            self.execute(
+                "INSERT INTO xmr.answerers VALUES ($1, $2, $3, $4, $5)",
+                [name, answerer.recipe, answerer.fingerprint, answerer.seed, _now()],
+            )
+            self._put_parts(name, ANSWERER, answerer.parts)
+
+    def drop_answerer(self, name: str) -> None:
+        """See `Store.drop_answerer`."""
+        self.load_answerer(name)
+        with self.transaction():
+            self._forget_answerer(name)
+
+    def _forget_answerer(self, name: str) -> None:
+        self.execute("DELETE FROM xmr.answerers WHERE answerer = $1", [name])
+        self._drop_parts(name, ANSWERER)
 
     # runs, SQL, whole files
 

@@ -37,11 +37,22 @@ from xmr_storage.schema import identifier
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["code_columns", "drop_statements", "shared_statements", "space_statements", "space_tables", "tables_of"]
+__all__ = [
+    "code_columns",
+    "drop_statements",
+    "lengths_query",
+    "shared_statements",
+    "space_statements",
+    "space_tables",
+    "tables_of",
+]
 
 LONGEST = 40  # characters of a space's name: with what is set before and after, within PostgreSQL's 63
 SAME_KIND = "(p.modality_ IS NULL OR c.modality = p.modality_)"
 WANTED = f"coalesce(p.modality_, CASE h.modality WHEN '{IMAGE}' THEN '{TEXT}' ELSE '{IMAGE}' END) AS wanted"
+BESIDE = {"pq": ("codebook", "rotation"), "lattice": ("step", "entry")}  # tables beside the codes
+STEP = ("piece", "rest", "share", "below", "after", "first", "length")
+MOST_PIECES = 16  # of a lattice point that joins put together; more would be no sane query
 DECIMALS = 12  # of a cosine distance in DOUBLE; what remains below is rounding, and would part equal vectors
 
 
@@ -57,7 +68,7 @@ def code_columns(layout: Layout) -> list[tuple[str, str]]:
 
 def tables_of(space: str, version: int) -> list[str]:
     """The tables that a version of a space may have, without their schema."""
-    return [f"{kind}_{_checked(space)}_v{version:d}" for kind in ("code", "codebook", "rotation")]
+    return [f"{kind}_{_checked(space)}_v{version:d}" for kind in ("code", *BESIDE["pq"], *BESIDE["lattice"])]
 
 
 def space_tables(space: str, version: int, layout: Layout, sql: SqlDistance) -> list[tuple[str, pa.Table | None]]:
@@ -65,11 +76,13 @@ def space_tables(space: str, version: int, layout: Layout, sql: SqlDistance) -> 
 
     The rows are to be visible as `_given_rows`. Raises DataError on codebooks that do not fit the layout.
     """
+    if layout.kind == "lattice" and sql.tables:
+        return _lattice_tables(space, version, sql)
     if layout.kind != "pq":
         return []
     import pyarrow as pa
 
-    _, codebook, rotation = tables_of(space, version)
+    codebook, rotation = (f"{kind}_{space}_v{version:d}" for kind in BESIDE["pq"])
     books = np.asarray(sql.tables.get("codebooks", np.zeros((0, 0, 0))), np.float32)  # (m, ksub, dsub)
     turn = np.asarray(sql.tables.get("rotation", np.zeros((0, 0))), np.float32)  # (m * dsub, d)
     if sql.kind == "pq" and (books.ndim != 3 or len(books) != layout.dim):
@@ -97,6 +110,41 @@ def space_tables(space: str, version: int, layout: Layout, sql: SqlDistance) -> 
             ORDER BY dimension
             """,
             pa.table({"dimension": np.arange(len(turn)), "axis": axes}),
+        ),
+    ]
+
+
+def _lattice_tables(space: str, version: int, sql: SqlDistance) -> list[tuple[str, pa.Table | None]]:
+    import pyarrow as pa
+
+    lengths = sql.tables["lengths"]
+    if len(lengths) > MOST_PIECES:
+        return []
+    steps = np.asarray(sql.tables["steps"], np.uint64)  # (k, 6)
+    columns = [*steps.T, lengths[steps[:, 0].astype(np.int64)]]
+    entries = sql.tables["entries"]  # (e, 2 + longest)
+    numbers = pa.array(list(entries[:, 2:]), pa.list_(pa.int64()))
+    step, entry = (f"{kind}_{space}_v{version:d}" for kind in BESIDE["lattice"])
+    return [
+        (
+            f"""
+            CREATE TABLE xmr.{step} AS
+            SELECT
+                piece::INTEGER AS piece, rest::INTEGER AS rest, share::INTEGER AS share,
+                below::UBIGINT AS below, after::UBIGINT AS after, first::UBIGINT AS first, length::INTEGER AS length
+            FROM _given_rows
+            ORDER BY piece, rest, below
+            """,
+            pa.table(dict(zip(STEP, columns, strict=True))),
+        ),
+        (
+            f"""
+            CREATE TABLE xmr.{entry} AS
+            SELECT length::INTEGER AS length, entry::UBIGINT AS entry, numbers::TINYINT[] AS numbers
+            FROM _given_rows
+            ORDER BY length, entry
+            """,
+            pa.table({"length": entries[:, 0], "entry": entries[:, 1], "numbers": numbers}),
         ),
     ]
 
@@ -140,18 +188,60 @@ def drop_statements(space: str) -> list[str]:
         f"DROP MACRO TABLE IF EXISTS xmr.{macro}_{space}"
         for macro in ("topk", "within", "like", "batch", "balance", "collisions", "counts")
     ]
-    views = [f"DROP VIEW IF EXISTS xmr.{view}_{space}" for view in ("code", "codebook", "rotation")]
+    views = [f"DROP VIEW IF EXISTS xmr.{view}_{space}" for view in ("point", "code", *BESIDE["pq"], *BESIDE["lattice"])]
     return [*tables, f"DROP MACRO IF EXISTS xmr.stored_{space}", *views]
 
 
-def space_statements(space: str, version: int, layout: Layout, metric: Metric) -> list[str]:
+def space_statements(
+    space: str, version: int, layout: Layout, metric: Metric, lengths: Sequence[int] = ()
+) -> list[str]:
     """Statements that publish a version: the views and macros of a space, in place of those of another version.
 
-    To be run in one transaction; a reader sees the whole of one version or of the other.
+    To be run in one transaction; a reader sees the whole of one version or of the other. `lengths` are those of the
+    pieces of a lattice's points, from `lengths_query`; without them its codes cannot be read in SQL.
     """
-    tables = tables_of(space, version)[: 3 if layout.kind == "pq" else 1]
-    views = [f"CREATE VIEW xmr.{table.rpartition('_v')[0]} AS FROM xmr.{table}" for table in tables]
-    return [*drop_statements(space), *views, *_macros(space, layout, metric)]
+    beside = BESIDE.get(layout.kind, ()) if layout.kind != "lattice" or lengths else ()
+    kinds = ("code", *beside)
+    views = [f"CREATE VIEW xmr.{kind}_{_checked(space)} AS FROM xmr.{kind}_{space}_v{version:d}" for kind in kinds]
+    if layout.kind == "lattice" and lengths:
+        views.append(_points(space, layout, lengths))
+    return [*drop_statements(space), *views, *_macros(space, layout, metric, bool(views[1:]))]
+
+
+def lengths_query(space: str, version: int) -> tuple[str, str]:
+    """A table, and the query for the lengths of the pieces of a lattice's points where that table exists."""
+    table = f"{BESIDE['lattice'][0]}_{_checked(space)}_v{version:d}"
+    return table, f"SELECT DISTINCT piece, length FROM xmr.{table} ORDER BY piece"
+
+
+def _points(space: str, layout: Layout, lengths: Sequence[int]) -> str:
+    """The view of lattice points: the number of each is taken apart piece by piece, see `SphereLattice.tables`."""
+    step, entry = (f"xmr.{kind}_{space}" for kind in BESIDE["lattice"])
+    parts = [
+        f"""
+        rest_0 AS (
+            SELECT
+                h.item_id, h.modality, (h.w0::HUGEINT + CASE WHEN h.w0 < 0 THEN {2**64} ELSE 0 END)::UBIGINT AS code,
+                (SELECT max(s.rest) FROM {step} AS s) AS rest, []::TINYINT[] AS point
+            FROM xmr.code_{space} AS h
+        )"""
+    ]
+    for piece, length in enumerate(lengths):
+        parts.append(f"""
+        rest_{piece + 1} AS (
+            SELECT
+                c.item_id, c.modality, (c.code - s.below) % s.after AS code, c.rest - s.share AS rest,
+                c.point || e.numbers[:{length}] AS point
+            FROM rest_{piece} AS c
+            ASOF JOIN (SELECT * FROM {step} WHERE piece = {piece}) AS s ON c.rest = s.rest AND c.code >= s.below
+            JOIN {entry} AS e ON e.length = {length} AND e.entry = s.first + (c.code - s.below) // s.after
+        )""")
+    return f"""
+        CREATE VIEW xmr.point_{space} AS
+        WITH {_listed(parts)}
+        SELECT c.item_id, c.modality, c.point::FLOAT[{layout.dim}] AS vector
+        FROM rest_{len(lengths)} AS c
+        """
 
 
 def _checked(space: str) -> str:
@@ -169,6 +259,7 @@ class _Form:
     `xmr.code_<space> AS c`. `given` and `chosen` are the CTEs that end in it. `given` makes one row of the macro's
     parameter q, none where that is NULL. `chosen` makes a row of each stored item in the CTE `chosen`, with its item_id
     and the modality `wanted` of the answers. `value` is a query for what q takes for the item of the parameter `item`.
+    `codes` begins the name of the view that holds what is compared.
     """
 
     given: str
@@ -176,15 +267,16 @@ class _Form:
     distance: str
     value: str
     radius: str = "p.r_"  # of the distance's type
+    codes: str = "code"
 
 
-def _macros(space: str, layout: Layout, metric: Metric) -> Iterator[str]:
+def _macros(space: str, layout: Layout, metric: Metric, readable: bool) -> Iterator[str]:
     columns = [name for name, _ in code_columns(layout)]
     yield from _diagnostics(space, layout, columns)
-    if layout.kind == "lattice":
+    if layout.kind == "lattice" and not readable:
         return
-    form = {"bits": _bits, "pq": _pq, "float": _float}[layout.kind](space, layout, metric)
-    code = f"xmr.code_{space}"
+    form = {"bits": _bits, "pq": _pq, "float": _float, "lattice": _lattice}[layout.kind](space, layout, metric)
+    code = f"xmr.{form.codes}_{space}"
     yield f"""
         CREATE MACRO xmr.stored_{space}(item) AS (
             {form.value}
@@ -263,12 +355,24 @@ def _bits(space: str, layout: Layout, metric: Metric) -> _Form:
 
 def _float(space: str, layout: Layout, metric: Metric) -> _Form:
     """Vectors; sums in DOUBLE, the distance rounded to FLOAT, as in Python."""
+    x = f"c.vector::DOUBLE[{layout.dim}]"
+    distances = {"l2": f"array_distance({x}, a.vector)", "ip": f"array_negative_inner_product({x}, a.vector)"}
+    return _vectors(space, layout, distances.get(metric, _cosine_of(x)))
+
+
+def _lattice(space: str, layout: Layout, metric: Metric) -> _Form:
+    """Points, decoded on the way; a query is not rounded, and no length counts."""
+    cosine = _cosine_of(f"c.vector::DOUBLE[{layout.dim}]")
+    return _vectors(space, layout, cosine if metric == "cosine" else f"sqrt(2 * {cosine})", codes="point")
+
+
+def _cosine_of(x: str) -> str:
+    return _cosine(f"array_inner_product({x}, a.vector)", f"array_inner_product({x}, {x}) * a.square")
+
+
+def _vectors(space: str, layout: Layout, distance: str, codes: str = "code") -> _Form:
+    """Vectors of the view `codes`, and an expression over the query's and theirs."""
     d = layout.dim
-    x = f"c.vector::DOUBLE[{d}]"
-    distance = {
-        "l2": f"array_distance({x}, a.vector)",
-        "ip": f"array_negative_inner_product({x}, a.vector)",
-    }.get(metric, _cosine(f"array_inner_product({x}, a.vector)", f"array_inner_product({x}, {x}) * a.square"))
     square = "array_inner_product(v.vector, v.vector) AS square"
     return _Form(
         given=f"""
@@ -287,8 +391,9 @@ def _float(space: str, layout: Layout, metric: Metric) -> _Form:
         )
         """,
         distance=f"({distance})::FLOAT",
-        value=f"SELECT h.vector::FLOAT[] FROM {_one(space)}",
+        value=f"SELECT h.vector::FLOAT[] FROM {_one(space, codes)}",
         radius="p.r_::FLOAT",
+        codes=codes,
     )
 
 
@@ -367,9 +472,9 @@ def _pq(space: str, layout: Layout, metric: Metric) -> _Form:
     )
 
 
-def _one(space: str) -> str:
+def _one(space: str, codes: str = "code") -> str:
     """What follows FROM: the code `h` of the item that a macro's parameter names."""
-    return f"(SELECT item::BIGINT AS item_) AS p JOIN xmr.code_{space} AS h ON h.item_id = p.item_"
+    return f"(SELECT item::BIGINT AS item_) AS p JOIN xmr.{codes}_{space} AS h ON h.item_id = p.item_"
 
 
 def _turned_back(vector: str, rotation: str) -> str:

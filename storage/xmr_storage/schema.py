@@ -8,9 +8,9 @@ keeps ids unique, and `doctor` checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -78,6 +78,26 @@ TABLES: dict[str, Table] = {
             _text("created"),
             Column("published", Boolean, nullable=False),
         ),
+        # where the fuser of a space looked: the weight of a region ("row,column") or a word of an item, by step
+        _table(
+            "attention",
+            _id("item_id"),
+            _text("space"),
+            _int("version"),
+            _int("step"),
+            _int("position"),
+            _text("token"),
+            Column("weight", REAL, nullable=False),
+        ),
+        # what was learnt to answer questions; its components are those of version 0 in parts and tensors
+        _table(
+            "answerers",
+            _text("answerer"),
+            _text("recipe"),
+            _text("fingerprint"),
+            Column("seed", BigInteger, nullable=False),
+            _text("created"),
+        ),
         # the components of a space, in order; options are JSON
         _table(
             "parts",
@@ -109,11 +129,11 @@ TABLES: dict[str, Table] = {
 }
 
 
-def ddl() -> Iterator[str]:
-    """The statements that make the schema, in order."""
+def ddl(present: Collection[str] = ()) -> Iterator[str]:
+    """The statements that make the schema, in order, but for the tables that are there."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # DuckDB speaks PostgreSQL's DDL
     yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
-    for table in TABLES.values():
+    for table in (table for name, table in TABLES.items() if name not in present):
         yield str(CreateTable(table).compile(dialect=dialect)).strip()
 
 

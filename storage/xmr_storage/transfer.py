@@ -20,7 +20,7 @@ __all__ = ["compact", "doctor", "export", "restore"]
 
 MANIFEST = "library.json"
 PLAIN_TYPES = {
-    *("BIGINT", "INTEGER", "SMALLINT", "UTINYINT", "FLOAT", "DOUBLE"),
+    *("BIGINT", "UBIGINT", "INTEGER", "SMALLINT", "TINYINT", "UTINYINT", "FLOAT", "DOUBLE"),
     *("VARCHAR", "BLOB", "BOOLEAN", "DATE", "TIMESTAMP"),
 }
 
@@ -70,7 +70,7 @@ def restore(store: DuckDBStore, folder: Path) -> None:
         raise StorageError(f"{folder} is no export of a library: {error}") from None
     if version != FORMAT_VERSION:
         raise SchemaVersionError(f"{folder}: exported with format {version}, this version knows {FORMAT_VERSION}")
-    if store.counts().keys() - {"pairs", "labels"} or store.spaces():
+    if store.counts().keys() - {"pairs", "labels"} or store.spaces() or store.answerers():
         raise StorageError(f"{store.url}: not empty; restore into a new file")
     with store.transaction():
         for table, columns in tables.items():
@@ -187,6 +187,13 @@ def doctor(store: DuckDBStore) -> Iterator[str]:
             yield f"{count} {what}"
     for space in store.spaces():
         yield from _doctor_space(store, space.name, space.version, bool(space.published))
+    for what, query in _ATTENTION_CHECKS.items() if store.columns("attention") else ():  # an older file has none
+        ((count,),) = store.rows(query)
+        if count:
+            yield f"{count} {what}"
+    for answerer in store.answerers():
+        if [part.role for part in store.load_answerer(answerer.name).parts] != ["encoder", "answerer"]:
+            yield f"the parts of answerer {answerer.name!r} are damaged; drop it, and learn again"
 
 
 def _doctor_space(store: DuckDBStore, name: str, version: int, published: bool) -> Iterator[str]:
@@ -222,5 +229,14 @@ _CHECKS: dict[str, Any] = {
         """,
     "rows of metadata name an item that is not there": """
         SELECT count(*) FROM xmr.metadata WHERE item_id NOT IN (SELECT item_id FROM xmr.items)
+        """,
+}
+
+_ATTENTION_CHECKS: dict[str, Any] = {
+    "rows of attention name an item that is not there": """
+        SELECT count(*) FROM xmr.attention WHERE item_id NOT IN (SELECT item_id FROM xmr.items)
+        """,
+    "rows of attention name a space that is not there": """
+        SELECT count(*) FROM xmr.attention WHERE (space, version) NOT IN (SELECT (space, version) FROM xmr.spaces)
         """,
 }

@@ -42,7 +42,7 @@ def test_vectors_are_the_mean_of_the_packages_own_feature_map(items: xmr.Items, 
         maps = theirs.extract_features(torch.from_numpy(Lite0().pixels(items)))  # (3, 1280, 7, 7)
     np.testing.assert_allclose(Lite0().encode(items).vectors, maps.mean(dim=(2, 3)).numpy(), atol=1e-3)
     regions = maps.flatten(2).transpose(1, 2).numpy()  # (3, 49, 1280): row by row
-    np.testing.assert_allclose(Lite0Grid().encode(items).values, regions, atol=1e-3)
+    np.testing.assert_allclose(Lite0Grid().encode(items).values, regions, rtol=1e-3, atol=1e-3)  # float16
 
 
 def test_pixels_are_resized_without_cropping_and_scaled(items: xmr.Items) -> None:
@@ -98,3 +98,12 @@ def test_unreadable_pictures_are_named_all(items: xmr.Items) -> None:
     with pytest.raises(xmr.DataError, match="2 pictures cannot be read: 'a'") as raised:
         Lite0().encode(mixed)
     assert raised.value.keys == ("a", "e")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+def test_a_picture_of_one_pixel_and_any_mode_has_regions(mode: str) -> None:
+    from PIL import Image
+
+    features = Lite0Grid().encode(xmr.Items(xmr.IMAGE, [Image.new(mode, (1, 1)), Image.new(mode, (1, 300))]))
+    assert (features.values.shape, features.values.dtype) == ((2, 49, 1280), np.float16)
+    assert np.isfinite(features.values).all()

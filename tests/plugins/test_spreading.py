@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core import runs
 from xmr_core.exact import nearest
+from xmr_core.reranking import rerank
 from xmr_core.testing import conformance
 from xmr_spreading import training
 from xmr_spreading.catalyzer import Catalyzer
-from xmr_spreading.indexer import Lattice, rerank
+from xmr_spreading.indexer import Lattice
 from xmr_spreading.lattice import SphereLattice, largest_r2
 from xmr_spreading.network import Network, folded
-from xmr_spreading.objective import koleo, rank_loss
+from xmr_spreading.objective import koleo, nearest_loss, rank_loss
 from xmr_spreading.pca import Pca
 
 TestLattice = conformance("indexer", Lattice)
@@ -261,6 +263,45 @@ def test_codes_are_decoded_by_joins_alone(pair: tuple[int, int]) -> None:
     assert np.array_equal(np.array([point for (point,) in points]), indexer.points(codes))
 
 
+@pytest.mark.parametrize("recipe", ["lattice(r2=79)", "identity(metric='l2') >> lattice(r2=10)"])
+def test_sql_decodes_compares_and_asks_by_stored_items(tmp_path: Path, recipe: str) -> None:
+    x = directions(500, 24)
+    with xmr.open(tmp_path / "x.duckdb") as db:
+        ids = db.add_embeddings(x, "even", recipe)
+        indexer = db.space("even").pipeline.indexer
+        assert isinstance(indexer, Lattice)
+        points = indexer.points(db.space("even").codes("image"))
+        rows = db.sql("SELECT vector FROM xmr.point_even ORDER BY item_id").fetchall()
+        assert np.array_equal(np.array([vector for (vector,) in rows]), points)
+        found = db.search(vector=x[7], k=9, space="even")
+        rows = db.sql("SELECT item_id, distance FROM xmr.topk_even($1, 9)", [x[7].tolist()]).fetchall()
+        assert [item for item, _ in rows] == found.ids[0].tolist()
+        assert np.allclose([distance for _, distance in rows], found.distances[0], atol=1e-6)
+        near = float(found.distances[0, 3])
+        rows = db.sql("SELECT item_id FROM xmr.within_even($1, $2)", [x[7].tolist(), near + 1e-6]).fetchall()
+        assert len(rows) == 4
+        own = db.search(vector=points[7].astype(np.float32), k=6, space="even").ids[0]
+        rows = db.sql("SELECT item_id FROM xmr.like_even($1, 5, modality := 'image')", [int(ids[7])]).fetchall()
+        assert [item for (item,) in rows] == [item for item in own if item != ids[7]][:5]
+        ask = "SELECT item_id FROM xmr.batch_even(5, modality := 'image', items := [$1])"
+        assert db.sql(ask, [int(ids[7])]).fetchall() == rows
+        (vector,) = db.sql("SELECT xmr.stored_even($1)", [int(ids[7])]).fetchone()
+        assert np.array_equal(vector, points[7])
+        db.export(tmp_path / "export")
+    with xmr.open(tmp_path / "y.duckdb") as other:
+        other.restore(tmp_path / "export")
+        assert len(other.sql("FROM xmr.point_even").fetchall()) == 500
+        other.drop("even")
+        assert not other.sql("SELECT 1 FROM duckdb_views() WHERE view_name = 'point_even'").fetchall()
+
+
+def test_a_lattice_of_too_many_pieces_stays_unread_in_sql(tmp_path: Path) -> None:
+    with xmr.open(tmp_path / "x.duckdb") as db:
+        db.add_embeddings(directions(20, 300), "long", "lattice(r2=3)")
+        assert not db.sql("SELECT 1 FROM duckdb_views() WHERE view_name = 'point_long'").fetchall()
+        assert len(db.sql("FROM xmr.code_long").fetchall()) == 20
+
+
 def test_codes_of_another_lattice_are_refused() -> None:
     codes = Lattice(r2=10).encode(cosine(directions(3, 24)), np.arange(3))
     with pytest.raises(xmr.DataError, match="expected codes of 64 bits"):
@@ -286,6 +327,18 @@ def test_reranked_hits_are_in_the_order_of_the_vectors() -> None:
 def test_the_rank_loss_is_how_much_the_far_one_is_too_near() -> None:
     anchors, near, far = (torch.tensor(rows) for rows in ([[0.0, 0], [0, 0]], [[3.0, 4], [1, 0]], [[0.0, 2], [0, 6]]))
     assert rank_loss(anchors, near, far).item() == (3 + 0) / 2  # 5 - 2, and 1 - 6 is no loss
+
+
+def test_the_nearest_loss_is_a_share_by_hand() -> None:
+    points = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    stored = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, -0.8]])
+    shares = [  # each over the other two of what is stored
+        np.exp(2 * 0.6) / (np.exp(0) + np.exp(2 * 0.6)),
+        np.exp(2 * 0.6) / (np.exp(2 * 0.6) + np.exp(2 * (0.36 - 0.64))),
+        np.exp(2 * 1.0) / (np.exp(0) + np.exp(2 * 1.0)),
+    ]
+    loss = nearest_loss(points, stored, torch.tensor([2, 0, 1]), torch.tensor(2.0))
+    assert loss.item() == pytest.approx(-np.log(shares).mean() / 2)
 
 
 def test_koleo_is_the_log_of_the_gap_to_the_nearest() -> None:
@@ -330,6 +383,62 @@ def test_the_layers_in_numpy_are_the_network() -> None:
     assert np.allclose(points, network(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
 
 
+def test_the_way_back_in_numpy_is_the_network_s() -> None:
+    shift, scale = torch.arange(6.0), torch.tensor(9.0)
+    network = Network(6, 16, 3, shift, scale, torch.Generator().manual_seed(0), inverse=24)
+    points = torch.nn.functional.normalize(torch.from_numpy(directions(50, 3)), dim=1)
+    for _ in range(3):
+        network.restored(points)
+    fitted = Catalyzer(dim=3, hidden=16, inverse=24, r2=9).with_state(
+        folded(network.eval()) | {"directions": np.array([False])}
+    )
+    restored = fitted.restore(cosine(points.numpy() * 5))
+    wanted = network.restored(points) * scale + shift
+    assert restored.metric == "l2" and np.allclose(restored.values, wanted.detach().numpy(), atol=1e-4)
+    with pytest.raises(xmr.DataError, match="expected 3 dimensions, got 4"):
+        fitted.restore(cosine(directions(2, 4)))
+
+
+def test_without_a_way_back_nothing_is_restored() -> None:
+    fitted = Catalyzer(**QUICK, inverse=0).fit(pictures(CLOUD))
+    with pytest.raises(xmr.ConfigError, match="give inverse=1024"):
+        fitted.restore(cosine(directions(2, 8)))
+
+
+def test_restored_vectors_resemble_those_that_were_stored() -> None:
+    fitted = Catalyzer(**{**QUICK, "epochs": 20}, inverse=128).fit(pictures(CLOUD[:-200]))
+    x = CLOUD[-200:]
+    indexer = Lattice(r2=5)
+    codes = indexer.encode(fitted.fuse(xmr.Features.of_vectors("image", x)), np.arange(len(x)))
+    errors = fitted.restore(cosine(indexer.decode(codes))).values - x
+    assert np.square(errors).sum() < 0.5 * np.square(x - CLOUD[:-200].mean(axis=0)).sum()
+
+
+def test_a_library_reranks_by_what_it_restores(tmp_path: Path) -> None:
+    with xmr.open(tmp_path / "x.duckdb") as db:
+        recipe = "catalyzer(dim=8, hidden=64, inverse=64, epochs=10, r2=5) >> lattice(r2=5)"
+        ids = db.add_embeddings(CLOUD, "spread", recipe)
+        found = db.search(vector=CLOUD[:50], k=5, rerank=100)
+        space = db.space("spread")
+        restored = space.pipeline.restore(space.codes("image"))
+        assert restored.metric == "l2" and restored.values.shape == CLOUD.shape
+        gaps = np.linalg.norm(CLOUD[:50, None] - restored.values[np.searchsorted(ids, found.ids)], axis=2)
+        assert np.allclose(found.distances, gaps, rtol=1e-5)
+        assert (np.diff(found.distances, axis=1) >= 0).all()
+        for options, message in {
+            (("rerank", 3),): "must be k=10 or more",
+            (("rerank", -1),): "a whole number",
+            (("rerank", 50), ("within", 0.5)): "goes with k alone",
+        }.items():
+            with pytest.raises(xmr.DataError, match=message):
+                db.search(vector=CLOUD[0], **dict(options))  # type: ignore[arg-type]
+        with pytest.raises(xmr.DataError, match="the text, picture, item or vector itself"):
+            db.search(vector=xmr.Embeddings(directions(1, 8), "cosine"), rerank=50)
+        db.add_embeddings(CLOUD, "plain", "pca(dim=8) >> lattice(r2=5)")
+        with pytest.raises(xmr.ConfigError, match="pca knows no way back"):
+            db.search(vector=CLOUD[0], space="plain", rerank=50)
+
+
 def test_neighbours_are_exact_and_never_oneself() -> None:
     x = directions(300, 5)
     x[7] = x[200]
@@ -370,7 +479,7 @@ def test_the_catalyzer_beats_the_control() -> None:
 def test_lambda_spreads() -> None:
     values = []
     for lambda_ in (0.0, 0.05):
-        fitted = Catalyzer(**QUICK, lambda_=lambda_).fit(pictures(CLOUD))
+        fitted = Catalyzer(**QUICK, loss="rank", inverse=0, lambda_=lambda_).fit(pictures(CLOUD))
         points = fitted.fuse(xmr.Features.of_vectors("image", CLOUD)).values
         values.append(koleo(torch.from_numpy(points)).item())
     assert values[1] < values[0] - 0.2

@@ -1,4 +1,4 @@
-"""Bag of words, against scikit-learn and numbers worked out by hand."""
+"""Bag of words, against scikit-learn and numbers worked out by hand; words in their order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import pytest
 
 import xmr_core as xmr
 from xmr_core.testing import conformance
-from xmr_words import Bow
+from xmr_words import Bow, Words
 
 TestBow = conformance("encoder", "bow", config={"weighting": "tfidf", "normalise": True})
+
+TestWords = conformance("encoder", "words")
 
 TEXTS = ["A red dog; a RED ball", "the dog's ball", "Größe, größe über alles", "red"]
 
@@ -109,3 +111,45 @@ def test_an_option_out_of_range_is_refused(option: str, value: object) -> None:
 
 def test_what_is_too_long_to_be_a_word_is_left_out() -> None:
     assert fitted(["dog " + "x" * 65]).state["words"].tolist() == ["dog"]
+
+
+# words in their order
+
+
+def read(words: Words, *texts: str) -> tuple[list[list[int]], list[list[bool]]]:
+    features = words.encode(xmr.Items(xmr.TEXT, texts))
+    assert features.mask is not None
+    return features.values.tolist(), features.mask.tolist()
+
+
+def test_ids_go_by_frequency_after_the_unknown_word() -> None:
+    words = Words().fit(paired(["a red dog", "a dog", "a cat"]))
+    assert words.state["words"].tolist() == ["<unk>", "a", "dog"]
+    assert read(words, "dog, a CAT a", "Dog") == ([[2, 1, 0, 1], [2, 0, 0, 0]], [[True] * 4, [True] + [False] * 3])
+
+
+def test_a_text_of_no_word_is_one_unknown_word() -> None:
+    words = Words().fit(paired(["a dog", "a"]))
+    assert read(words, "?!", "zebra") == ([[0], [0]], [[True], [True]])
+    assert words.tokens(xmr.Items(xmr.TEXT, ["?!", "A zebra"])) == [["<unk>"], ["a", "zebra"]]
+
+
+def test_what_follows_the_last_token_is_not_read() -> None:
+    words = Words(max_tokens=2).fit(paired(["a dog", "a dog a cat"]))
+    assert read(words, "dog a dog dog")[0] == [[2, 1]]
+    assert words.tokens(xmr.Items(xmr.TEXT, ["dog a dog dog"])) == [["dog", "a"]]
+
+
+def test_max_words_does_not_count_the_unknown_word() -> None:
+    assert Words(max_words=1).fit(paired(["a dog", "a dog a"])).state["words"].tolist() == ["<unk>", "a"]
+
+
+def test_blank_texts_are_refused_by_words_too() -> None:
+    with pytest.raises(xmr.DataError, match="1 of 2 texts are blank or no text: '1'"):
+        Words().fit(paired(["a", "a"])).encode(xmr.Items(xmr.TEXT, ["a", " "]))
+
+
+@pytest.mark.parametrize("option", ["min_count", "max_words", "max_tokens"])
+def test_an_option_of_words_out_of_range_is_refused(option: str) -> None:
+    with pytest.raises(xmr.ConfigError, match=f"{option}=0"):
+        Words(**{option: 0})

@@ -36,6 +36,9 @@ def search(
     exact: Annotated[bool, typer.Option("--exact", help="Search exhaustively.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a contact sheet, a page to look at.")] = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write the contact sheet as a picture.")] = None,
+    explain: Annotated[
+        Path | None, typer.Option("--explain", help="Write a picture of where the space looked, in query and hits.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the nearest of the other kind: pictures for a sentence, sentences for a picture.
@@ -48,6 +51,7 @@ def search(
       xmr search my.duckdb --image query.jpg --within 12
       xmr search my.duckdb --item 42 --where "split = 'test'"
       xmr search my.duckdb "a dog" -k 40 --html dogs.html
+      xmr search my.duckdb "a dog" -k 3 --explain dogs.png
       xmr search my.duckdb "a dog" --json | jq -r ".hits[].key"
     """
     if sum(given is not None for given in (text, image, item)) != 1:
@@ -65,7 +69,11 @@ def search(
             modality=modality,
             space=space,
             exact=exact,
+            explain=explain is not None,
         )
+        if explain is not None:
+            found.draw(explain)
+            printing.note(f"wrote {explain}")
         for sheet in filter(None, (html, png)):
             _write_sheet(db, found, text or image or item, sheet)
         if as_json:

@@ -16,7 +16,7 @@ from xmr_core.cli.app import LOOK, File, Json, app, counted, opened
 if TYPE_CHECKING:
     from xmr_core.library import Library
     from xmr_core.registry import Entry
-    from xmr_core.store import SpaceRecord
+    from xmr_core.store import AnswererRecord, SpaceRecord
 
 LATEST_RUNS = """
 SELECT r.run_id, r.space, r.version, r.created, m.what, m.step, m.name, m.value
@@ -47,6 +47,7 @@ def info(file: File, as_json: Json = False) -> None:
             "items": counts,
             "columns": db.store.metadata_columns(),
             "spaces": [space_facts(record) for record in db.store.spaces()],
+            "answerers": [_answerer_facts(record) for record in db.store.answerers()],
             "runs": _runs(db),
         }
     if as_json:
@@ -69,6 +70,10 @@ def _print_info(facts: dict[str, Any]) -> None:
     )
     if facts["spaces"]:
         _print_spaces(facts["spaces"])
+    if facts["answerers"]:
+        columns = ("answerer", "seed", "fingerprint", "recipe")
+        rows = [(one["answerer"], one["seed"], one["fingerprint"][:12], one["recipe"]) for one in facts["answerers"]]
+        printing.table(columns, rows, "Answerers")
     if facts["runs"]:
         _print_runs(facts["runs"])
 
@@ -104,6 +109,16 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         for run in runs
     ]
     printing.table(columns, rows, "Latest runs, the last step of each")
+
+
+def _answerer_facts(record: AnswererRecord) -> dict[str, Any]:
+    return {
+        "answerer": record.name,
+        "recipe": record.recipe,
+        "seed": record.seed,
+        "created": record.created,
+        "fingerprint": record.fingerprint,
+    }
 
 
 def space_facts(record: SpaceRecord) -> dict[str, Any]:

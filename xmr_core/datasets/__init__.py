@@ -23,12 +23,15 @@ from xmr_core.datasets.mirflickr import mirflickr25k
 from xmr_core.datasets.nuswide import nus_wide
 from xmr_core.datasets.reading import Dataset, Needs, find, listing, split_hash
 from xmr_core.datasets.tables import SUFFIXES, table
+from xmr_core.datasets.vqa import daquar, easy_vqa, vqa
 from xmr_core.errors import ConfigError, DataError
 
 __all__ = [
     "READERS",
     "Dataset",
+    "daquar",
     "detect",
+    "easy_vqa",
     "flickr8k",
     "flickr30k",
     "iapr_tc12",
@@ -38,6 +41,7 @@ __all__ = [
     "read",
     "split_hash",
     "table",
+    "vqa",
 ]
 
 READERS: dict[str, Callable[..., Dataset]] = {

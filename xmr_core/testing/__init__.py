@@ -5,8 +5,8 @@
     TestMine = conformance("indexer", "mine", config={"planes": 8})
 
 pytest collects the class. Where its samples do not suit a component, give others: `samples=` takes Pairs for an
-encoder, FeaturePairs for a fuser, Embeddings for an indexer. A line at the end of the session says how many checks ran.
-Needs pytest.
+encoder, FeaturePairs for a fuser, Embeddings for an indexer, QuestionFeatures for an answerer. A line at the end of the
+session says how many checks ran. Needs pytest.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from xmr_core.answering import QuestionFeatures
 from xmr_core.errors import DataError
 from xmr_core.registry import default
+from xmr_core.testing.answerers import AnswererCase, AnswererLaws
 from xmr_core.testing.encoders import EncoderCase, EncoderLaws
 from xmr_core.testing.fusers import FuserCase, FuserLaws
 from xmr_core.testing.indexers import IndexerCase, IndexerLaws
 from xmr_core.testing.laws import Laws
-from xmr_core.testing.samples import clustered, feature_pairs, pairs, ready_made
+from xmr_core.testing.samples import clustered, feature_pairs, pairs, question_features, ready_made
 from xmr_core.types import Embeddings, FeaturePairs, Pairs
 
-__all__ = ["clustered", "conformance", "feature_pairs", "pairs", "ready_made"]
+__all__ = ["clustered", "conformance", "feature_pairs", "pairs", "question_features", "ready_made"]
 
 SUITES: dict[str, tuple[type[Laws], type[Any], type[Any]]] = {
     "encoder": (EncoderLaws, EncoderCase, Pairs),
     "fuser": (FuserLaws, FuserCase, FeaturePairs),
     "indexer": (IndexerLaws, IndexerCase, Embeddings),
+    "answerer": (AnswererLaws, AnswererCase, QuestionFeatures),
 }
 
 
 def conformance(
-    role: Literal["encoder", "fuser", "indexer"],
+    role: Literal["encoder", "fuser", "indexer", "answerer"],
     component: str | type[Any],
     config: Mapping[str, Any] | None = None,
-    samples: Pairs | FeaturePairs | Embeddings | None = None,
+    samples: Pairs | FeaturePairs | Embeddings | QuestionFeatures | None = None,
 ) -> type[Laws]:
     """The contract of a role as a class of tests, for the component of that name or that class.
 

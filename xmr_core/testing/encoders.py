@@ -92,12 +92,31 @@ class EncoderLaws(Laws):
             features, form = self.case.fitted.encode(items), self.case.component.forms[modality]
             assert features.modality == modality, f"{modality}s came back as {features.modality}s"
             assert len(features) == len(items), f"{len(items)} {modality}s gave {len(features)} rows"
-            assert features.values.dtype == (np.int32 if form == "tokens" else np.float32), (
-                f"{form} of {modality}s: got {features.values.dtype}"
-            )
+            types = {"vector": ["float32"], "regions": ["float32", "float16"], "tokens": ["int32"]}[form]
+            assert features.values.dtype.name in types, f"{form} of {modality}s: got {features.values.dtype}"
             if form == "vector":
                 assert features.values.shape[1] == 1, f"a vector is one token an item, got {features.values.shape[1]}"
                 assert features.mask is None or features.mask.all(), "a vector needs no mask"
+
+    def test_regions_that_are_kept_are_as_many_for_every_item(self) -> None:
+        for modality, items in self.case.few.items():
+            part = self.case.fitted.part(modality)
+            if part.cacheable and part.forms[modality] == "regions":
+                masks = [part.encode(items.take(np.array([i]))).mask for i in range(len(items))]
+                assert all(mask is None for mask in masks), f"regions of {modality}s are cacheable and have a mask"
+                return
+        pytest.skip(f"no regions of {self.case.component.name} are kept")
+
+    def test_words_are_told_one_a_token(self) -> None:
+        for modality, items in self.case.few.items():
+            told = self.case.fitted.tokens(items)
+            if told is not None:
+                features = self.case.fitted.encode(items)
+                mask = np.ones(features.values.shape[:2], bool) if features.mask is None else features.mask
+                counts = [[len(words) for words in told], mask.sum(axis=1).tolist()]
+                assert counts[0] == counts[1], f"{modality}s have {counts[0]} words and {counts[1]} tokens"
+                return
+        pytest.skip(f"{self.case.component.name} gives no words")
 
     def test_features_are_finite(self) -> None:
         for modality, values in self.case.answered.items():

@@ -137,9 +137,18 @@ class FuserLaws(Laws):
                 "from a non-contiguous array",
             )
 
+    def test_regions_in_half_precision_are_taken(self) -> None:
+        halves = {m: replace(f, values=f.values.astype(np.float16)) for m, f in self.case.few.items() if _real(f)}
+        if "regions" not in self.case.component.accepts or not halves:
+            pytest.skip(f"{self.case.component.name} takes no regions")
+        for modality, features in halves.items():
+            single = replace(features, values=features.values.astype(np.float32))
+            want = {modality: self.case.fitted.fuse(single).values}
+            assert_same({modality: self.case.fitted.fuse(features).values}, want, "the same numbers in float16")
+
     def test_nan_is_refused(self) -> None:
         for modality, features in self.case.few.items():
-            if features.values.dtype.kind == "f":
+            if _real(features):
                 values = features.values.copy()
                 values[0, 0, 0] = np.nan
                 with refuses(DataError, f"NaN in the features of {modality}s"):
@@ -170,6 +179,11 @@ class FuserLaws(Laws):
 
 def _first(wanted: tuple[Form, ...], accepts: frozenset[str]) -> Form:
     return next((form for form in wanted if form in accepts), wanted[0])
+
+
+def _real(features: Features) -> bool:
+    """True where tokens are vectors, not numbers of words."""
+    return features.values.dtype.kind == "f"
 
 
 def _rows(features: Features, rows: slice) -> Features:

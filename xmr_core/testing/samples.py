@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_core.answering import QuestionFeatures
 from xmr_core.components import Form
 from xmr_core.types import IMAGE, TEXT, Embeddings, FeaturePairs, Features, Items, Metric, Pairs, pack_bits
 
-__all__ = ["clustered", "feature_pairs", "features", "pairs", "picture", "ready_made"]
+__all__ = ["clustered", "feature_pairs", "features", "pairs", "picture", "question_features", "ready_made"]
 
 SHAPES = ("square", "disc", "cross", "stripes")  # the labels of `pairs`
 COLOURS = {"red": (210, 50, 40), "green": (40, 170, 60), "blue": (50, 70, 200), "yellow": (230, 200, 40)}
@@ -94,3 +95,11 @@ def feature_pairs(images: Form = "vector", texts: Form = "vector", n: int = 40, 
     labels = np.eye(4, dtype=np.uint8)[numbers % 4]
     links = np.stack([numbers, numbers], axis=1)
     return FeaturePairs(features(images, IMAGE, n, dim, 0), features(texts, TEXT, n, dim, 1), links, labels)
+
+
+def question_features(images: Form = "regions", texts: Form = "tokens", n: int = 40, dim: int = 32) -> QuestionFeatures:
+    """n questions about n / 2 pictures, answered by three people: which of three, mostly by the picture."""
+    pictures, numbers = features(images, IMAGE, n // 2, dim, 0), np.arange(n)
+    said = [("red", "green", "blue")[i // 2 % 3] for i in range(n)]
+    answers = [(own, own, "who knows") if i % 5 == 0 else (own,) * 3 for i, own in enumerate(said)]
+    return QuestionFeatures(pictures, features(texts, TEXT, n, dim, 1), numbers // 2 % len(pictures), answers)

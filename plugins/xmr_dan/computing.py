@@ -1,0 +1,63 @@
+"""What the training of both networks stands on: where and how to compute, random numbers, rates, tensors as arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Arrays", "device", "halves", "has_bfloat16", "numbers", "one_cycle", "paper_sgd", "randomness", "tensors"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def device(name: str) -> torch.device:
+    """Where a network computes; "auto" is the GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def has_bfloat16(where: torch.device) -> bool:
+    """True where bfloat16 products are quicker than float32 ones."""
+    if where.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    look = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 cannot say
+    return look is not None and bool(look().get("avx512_bf16"))
+
+
+@contextmanager
+def randomness(seed: int, where: torch.device) -> Iterator[None]:
+    """Torch's random numbers from the seed inside; outside, as if nothing had been."""
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the highest rate at a share of the way: a twentieth of it up, then down along a cosine."""
+    return min(0.02 + 20 * progress, 0.5 + 0.5 * math.cos(math.pi * progress))
+
+
+def halves(progress: float) -> float:
+    """The paper's: a tenth for the second half of the epochs."""
+    return 1.0 if progress < 0.5 else 0.1
+
+
+def paper_sgd(parameters: Any) -> torch.optim.Optimizer:
+    """The paper's optimiser."""
+    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=5e-4)
+
+
+def numbers(named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Tensors as arrays of their own."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in named.items()}
+
+
+def tensors(named: Arrays) -> dict[str, Tensor]:
+    """The inverse of `numbers`."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in named.items()}

@@ -1,0 +1,160 @@
+"""m-DAN: pictures and sentences to one vector each, by attending to regions and words over a few steps.
+
+Source: Nam, Ha & Kim, "Dual Attention Networks for Multimodal Reasoning and Matching", CVPR 2017, section 3.3.
+
+    each(image='lite0_grid', text='words') >> dan(steps=2) >> flat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xmr_core as xmr
+from xmr_core.components import Form
+
+if TYPE_CHECKING:
+    from xmr_dan.matching import Matching
+
+__all__ = ["Dan", "DanConfig"]
+
+CHOICES = {"loss": ("softmax", "modern", "paper"), "schedule": ("quick", "paper")}
+LEAST = {"steps": 0, "dim": 1, "validation": 0, "seed": 0}
+Block = tuple[NDArray[np.float32], NDArray[np.float32]]  # vectors (b, steps + 1, dim), weights (b, steps, t)
+
+
+@dataclass(frozen=True)
+class DanConfig:
+    """What is attended to, what is learnt from, and for how long."""
+
+    steps: int = 2  # of attention; an embedding has (steps + 1) * dim numbers. 0: means alone, no attention
+    dim: int = 512  # of embedded words and of what a step gives; half of it trains twice as fast
+    loss: str = (
+        "softmax"  # against all wrong ones of a batch; "modern": the hardest alone; "paper": that, not normalised
+    )
+    margin: float | None = None  # by which a pair is to beat the hardest; None: 0.2, and 100 in the paper's loss
+    temperature: float = 0.05  # of the softmax, per step; lower: only the hardest wrong ones count
+    schedule: str = "quick"  # minutes on two cores; "paper": SGD for 60 epochs
+    epochs: int | None = None  # passes over the pairs; None: the schedule's own; so for the next four
+    batch: int | None = None  # pictures a step; more: harder wrong ones, more memory
+    sentences: int | None = None  # of each picture in a batch; more: fewer passes over the regions
+    rate: float | None = None  # the highest learning rate; too high gives an error
+    dropout: float | None = None  # share of the dimensions left out while training; small sets want more
+    validation: int = 300  # pictures held out to choose the best epoch, at most a tenth; 0: the last epoch is kept
+    device: str = "auto"  # the GPU where there is one; or "cpu", "cuda", "cuda:1"
+    seed: int = 0  # start, pictures held out, order of batches
+
+    def __post_init__(self) -> None:
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise xmr.ConfigError(field, getattr(self, field), f"must be one of {', '.join(choices)}")
+        for field, least in LEAST.items():
+            if getattr(self, field) < least:
+                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
+        for field in ("margin", "epochs", "batch", "sentences", "rate"):
+            if getattr(self, field) is not None and not 0 < getattr(self, field) < np.inf:
+                raise xmr.ConfigError(field, getattr(self, field), "must be above 0, or None for the usual")
+        if not 0 < self.temperature < np.inf:
+            raise xmr.ConfigError("temperature", self.temperature, "must be above 0")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise xmr.ConfigError("dropout", self.dropout, "must be at least 0 and below 1, or None for the usual")
+
+
+class Dan(xmr.Fuser):
+    """Regions of pictures and words of sentences to (n, (steps + 1) * dim) numbers under inner product.
+
+    State: the tensors of `xmr_dan.matching.Matching` under their names there.
+    """
+
+    name: ClassVar[str] = "dan"
+    Config: ClassVar[type[DanConfig]] = DanConfig
+    accepts: ClassVar[frozenset[Form]] = frozenset({"regions", "tokens"})
+    metric: ClassVar[xmr.Metric] = "ip"
+    encoder_wanted: ClassVar[str] = "each"
+    config: DanConfig
+
+    def __init__(
+        self, config: DanConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any
+    ) -> None:
+        super().__init__(config, state, **options)
+        self._network: Matching | None = None  # made of the state where first needed
+
+    @property
+    def width(self) -> int:
+        """Numbers of an embedding."""
+        return (self.config.steps + 1) * self.config.dim
+
+    def fit(self, pairs: xmr.FeaturePairs) -> Self:
+        """A network trained on the pairs. A fit that was killed goes on from its last checkpoint.
+
+        Raises DataError on what is no regions and words, and where there is too little to learn from; ConfigError where
+        the loss stops being finite.
+        """
+        from xmr_dan.training import train
+
+        return self.with_state(train(pairs, self.config))
+
+    def fuse(self, features: xmr.Features) -> xmr.Embeddings:
+        """(n, (steps + 1) * dim) float32: what each step gives, end to end. Raises DataError, NotFittedError."""
+        return xmr.Embeddings(self._vectors(features).reshape(len(features), self.width), "ip")
+
+    def attention(self, features: xmr.Features) -> NDArray[np.float32] | None:
+        """(n, steps, t): how much of each step goes to each region or word; rows sum to 1, padding has 0.
+
+        None without steps. Raises DataError, NotFittedError.
+        """
+        if not self.config.steps:
+            return None
+        weights = np.zeros((len(features), self.config.steps, features.values.shape[1]), np.float32)
+        start = 0
+        for _, block in self._blocks(features):
+            weights[start : start + len(block), :, : block.shape[2]] = block
+            start += len(block)
+        return weights
+
+    def pair_scores(self, images: xmr.Features, texts: xmr.Features) -> NDArray[np.float32]:
+        """S (n,) of each picture with the sentence of the same row, by the paper's formula: the sum of v^(k) . u^(k).
+
+        It is the inner product of their embeddings. Raises DataError, NotFittedError.
+        """
+        if len(images) != len(texts):
+            raise xmr.DataError(f"dan: a sentence for each picture is wanted, got {len(images)} and {len(texts)}")
+        import torch
+
+        from xmr_dan.objective import similarity
+
+        v, u = (torch.from_numpy(self._vectors(features)) for features in (images, texts))
+        return similarity(v, u).numpy()
+
+    def _vectors(self, features: xmr.Features) -> NDArray[np.float32]:
+        """(n, steps + 1, dim)."""
+        vectors = np.empty((len(features), self.config.steps + 1, self.config.dim), np.float32)
+        start = 0
+        for block, _ in self._blocks(features):
+            vectors[start : start + len(block)] = block
+            start += len(block)
+        return vectors
+
+    def _blocks(self, features: xmr.Features) -> Iterator[Block]:
+        from xmr_dan.inputs import check_regions, check_words
+        from xmr_dan.training import rows_embedded
+
+        self.require_fit()
+        if features.modality == xmr.IMAGE:
+            check_regions(features, len(self.state["mean"]))
+        elif features.modality == xmr.TEXT:
+            check_words(features, len(self.state["words.embedding.weight"]))
+        else:
+            raise xmr.DataError(f"dan: it takes pictures and sentences, not {features.modality}")
+        yield from rows_embedded(self._trained(), features, np.arange(len(features)))
+
+    def _trained(self) -> Matching:
+        if self._network is None:
+            from xmr_dan.training import stored_network
+
+            self._network = stored_network(self.config, self.state)
+        return self._network

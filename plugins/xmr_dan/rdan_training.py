@@ -1,0 +1,316 @@
+"""How r-DAN is trained: all questions of some pictures a step, the best epoch by pictures that were held out.
+
+Source: Nam, Ha & Kim, "Dual Attention Networks for Multimodal Reasoning and Matching", CVPR 2017, section 4. The paper
+draws single questions; all questions of a picture at once share its regions, and an epoch is several times quicker.
+
+Letters: n questions, m pictures, b questions of a batch, r regions, t words, a answers, h answers of one question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import xmr_core as xmr
+from xmr_core import runs
+from xmr_core.answering import accuracies, frequent_answers
+from xmr_core.parts import below
+from xmr_dan.inputs import check_regions, check_words, regions_of
+from xmr_dan.joint import Batch, JointNetwork, answer_loss
+
+if TYPE_CHECKING:
+    from xmr_dan.rdan import RdanConfig
+
+__all__ = ["SCHEDULES", "Inputs", "Schedule", "stored", "targets", "train"]
+
+ONE_IN = 10  # pictures held out at most
+QUESTIONS = 512  # answered at once where no gradient is wanted
+SAVES = 10  # checkpoints of a fit at most
+
+Rows = NDArray[np.int64]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Batches, epochs and learning rates."""
+
+    epochs: int
+    batch: int
+    rate: float
+    optimiser: Callable[[Any], torch.optim.Optimizer]
+    share: Callable[[float], float]  # of the rate, at a share of the way
+    clip: float  # of the gradient: by its norm
+    word_dropout: float  # share of words that are read as unknown, so that the unknown word learns to stand for any
+
+
+def _one_cycle(progress: float) -> float:
+    """A twentieth of the way up, then down along a cosine."""
+    return min(0.02 + 20 * progress, 0.5 + 0.5 * math.cos(math.pi * progress))
+
+
+def _halves(progress: float) -> float:
+    """A tenth of the rate in the second half."""
+    return 1.0 if progress < 0.5 else 0.1
+
+
+def _sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=5e-4)
+
+
+SCHEDULES = {
+    "quick": Schedule(10, 512, 1e-3, torch.optim.Adam, _one_cycle, 1.0, 0.01),
+    "paper": Schedule(60, 128, 0.1, _sgd, _halves, 0.1, 0.01),
+}
+
+
+class Inputs:
+    """Questions as the network takes them; the features stay where they are, and are converted batch by batch."""
+
+    def __init__(self, questions: xmr.QuestionFeatures) -> None:
+        self.questions, self.image_of = questions, questions.image_of
+        ids, mask = questions.questions.values, questions.questions.mask
+        marked = ids if mask is None else np.where(mask, ids, -1)  # (n, t), -1 at padding
+        self.wordings, wording = np.unique(marked, axis=0, return_inverse=True)  # (s, t)
+        self.wording = wording.reshape(-1)  # (n,)
+
+    def check(self, network: JointNetwork) -> None:
+        """Raise DataError where the features are not of the kind that the network was trained on."""
+        check_regions(self.questions.images, network.start.project.in_features)
+        check_words(self.questions.questions, network.sentences.embedding.num_embeddings)
+
+    def batch(self, rows: Rows, device: torch.device) -> Batch:
+        """The questions at these positions."""
+        pictures, picture = np.unique(self.image_of[rows], return_inverse=True)
+        wordings, wording = np.unique(self.wording[rows], return_inverse=True)
+        ids = self.wordings[wordings]  # (s, t)
+        ids = ids[:, : max(1, int((ids >= 0).sum(axis=1).max()))]
+        return Batch(
+            *regions_of(self.questions.images, pictures, device),
+            _tensor(picture, device),
+            _tensor(ids.clip(0).astype(np.int64), device),
+            _tensor(ids >= 0, device),
+            _tensor(wording, device),
+        )
+
+
+def targets(answers: Sequence[Sequence[str]], known: Sequence[str], soft: bool) -> tuple[Rows, NDArray[np.float32]]:
+    """(n, h) places in `known` and (n, h) their shares, which sum to 1, or to 0 where none is known.
+
+    The commonest answer has all of it; where `soft`, each has the share of people who gave it.
+    """
+    place = {answer: i for i, answer in enumerate(known)}
+    counts = [Counter(human).most_common(None if soft else 1) for human in answers]
+    h = max(len(own) for own in counts)
+    places, shares = np.zeros((len(counts), h), np.int64), np.zeros((len(counts), h), np.float32)
+    for row, own in enumerate(counts):
+        for column, (answer, count) in enumerate(own):
+            if answer in place:
+                places[row, column], shares[row, column] = place[answer], count
+    return places, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1)
+
+
+def train(questions: xmr.QuestionFeatures, config: RdanConfig) -> dict[str, NDArray[Any]]:
+    """The state of an r-DAN trained on questions. Raises DataError, ConfigError: see `Rdan.fit`."""
+    if not questions.answers or not all(questions.answers):
+        raise xmr.DataError("rdan: expected questions with answers to learn from")
+    times = Counter(answer for human in questions.answers for answer in set(human))
+    if max(times.values()) < 2:
+        raise xmr.DataError(f"rdan: no answer occurs in two of {len(questions)} questions; all are too rare to learn")
+    known = frequent_answers(questions.answers, config.answers)
+    if len(known) < 2:
+        raise xmr.DataError(f"rdan: all {len(questions)} questions have one answer, {known[0]!r}; nothing to choose")
+    check_regions(questions.images)
+    check_words(questions.questions)
+    training = Training(questions, known, config)
+    training.go()
+    network = {f"net/{name}": array for name, array in training.best.items()}
+    return {"answers": np.array(known), "accuracy": np.array([training.accuracy]), **network}
+
+
+class Training:
+    """A network on its way: `go` trains it to the end, and leaves the best epoch's arrays in `best`."""
+
+    def __init__(self, questions: xmr.QuestionFeatures, known: Sequence[str], config: RdanConfig) -> None:
+        self.config, self.known, self.answers = config, np.array(known), questions.answers
+        self.schedule = SCHEDULES[config.schedule]
+        self.device = device(config)
+        self.inputs = Inputs(questions)
+        self.places, self.shares = targets(questions.answers, known, config.soft)
+        learn, self.held = self._split(len(questions.images))
+        self.learn = learn[np.argsort(questions.image_of[learn], kind="stable")]  # those of a picture together
+        if not len(self.learn):
+            raise xmr.DataError("rdan: no question is left to learn from; hold out fewer pictures, or give more")
+        with randomness(config.seed, self.device):
+            width = int(questions.images.values.shape[2])
+            words = int(questions.questions.values.max(initial=0)) + 1
+            self.network = _network(width, words, len(known), config).to(self.device)
+        seen = self.inputs.wordings[np.unique(self.inputs.wording[self.learn])]
+        self.unseen = _tensor(np.setdiff1d(np.arange(1, words), seen), self.device)
+        self.optimiser = self.schedule.optimiser(self.network.parameters())
+        self.epochs = config.epochs or self.schedule.epochs
+        self.epoch = 0
+        self.accuracy = math.nan  # of the best epoch,
+        self.best: dict[str, NDArray[Any]] = {}  # whose arrays these are
+
+    def _split(self, pictures: int) -> tuple[Rows, Rows]:
+        """Positions of questions to learn from, whose answers are known, and of those about pictures held out."""
+        order = np.random.default_rng(self.config.seed).permutation(pictures)
+        held = np.isin(self.inputs.image_of, order[: min(self.config.validation, pictures // ONE_IN)])
+        return np.flatnonzero(~held & (self.shares.sum(axis=1) > 0)), np.flatnonzero(held)
+
+    def go(self) -> None:
+        """Train from the run's checkpoint on, or from the start where there is none."""
+        run = runs.current()
+        self._restore(run.restore() or {})
+        every = math.ceil(self.epochs / SAVES)
+        for epoch in run.track(range(self.epoch, self.epochs), "rdan"):
+            with randomness(self.config.seed + epoch + 1, self.device):
+                figures = {"loss": self._learn(epoch)}
+            self._teach_unknown()
+            score = self._validate()
+            if not score < self.accuracy:  # a later epoch of the same accuracy is surer of it
+                self.accuracy, self.best = score, _numbers(self.network.state_dict())
+            run.log("rdan", epoch, **figures, **({} if math.isnan(score) else {"accuracy": score}))
+            self.epoch = epoch + 1
+            if self.epoch % every == 0:
+                run.checkpoint(self._arrays())
+
+    def _learn(self, epoch: int) -> float:
+        """One epoch; the mean loss."""
+        batches = self._batches(np.random.default_rng([self.config.seed, epoch]))
+        total = 0.0
+        for step, rows in enumerate(runs.current().track(batches, f"rdan, epoch {epoch + 1}")):
+            for group in self.optimiser.param_groups:
+                progress = (epoch + step / len(batches)) / self.epochs
+                group["lr"] = (self.config.rate or self.schedule.rate) * self.schedule.share(progress)
+            total += self._step(rows)
+        if not math.isfinite(total):
+            rate = self.config.rate or self.schedule.rate
+            raise xmr.ConfigError("rate", rate, f"the loss stopped being finite in epoch {epoch + 1}; give a lower one")
+        return total / len(batches)
+
+    def _batches(self, rng: np.random.Generator) -> list[Rows]:
+        """Positions of questions, each once: pictures in random order, cut where a batch is full."""
+        image_of = self.inputs.image_of[self.learn]
+        starts = np.flatnonzero(np.diff(image_of, prepend=-1))
+        groups = np.split(self.learn, starts[1:])  # the questions of each picture
+        order = rng.permutation(len(groups))
+        before = np.cumsum([0, *(len(groups[i]) for i in order[:-1])])
+        full = before // (self.config.batch or self.schedule.batch)
+        return [
+            np.concatenate([groups[i] for i in part]) for part in np.split(order, np.flatnonzero(np.diff(full)) + 1)
+        ]
+
+    def _step(self, rows: Rows) -> float:
+        batch = self.inputs.batch(rows, self.device)
+        heard = torch.rand(batch.ids.shape, device=self.device) >= self.schedule.word_dropout
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+            scores, _, _ = self.network(replace(batch, ids=batch.ids * heard))
+        scores = scores.float()
+        wanted = torch.zeros_like(scores)
+        wanted.scatter_add_(1, _tensor(self.places[rows], self.device), _tensor(self.shares[rows], self.device))
+        loss = answer_loss(scores, wanted)
+        self.optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        self.optimiser.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _teach_unknown(self) -> None:
+        """Words that no question to learn from has get the vector of the unknown word."""
+        vectors = self.network.sentences.embedding.weight
+        vectors[self.unseen] = vectors[0].clone()
+
+    @torch.inference_mode()
+    def _validate(self) -> float:
+        """Accuracy on the pictures held out, by all human answers; NaN where none are."""
+        if not len(self.held):
+            return math.nan
+        self.network.eval()
+        order = self.held[np.argsort(self.inputs.image_of[self.held], kind="stable")]
+        blocks = [order[start : start + QUESTIONS] for start in range(0, len(order), QUESTIONS)]
+        best = [self.network(self.inputs.batch(rows, self.device))[0].argmax(dim=1).cpu().numpy() for rows in blocks]
+        self.network.train()
+        given = self.known[np.concatenate(best)].tolist()
+        return float(accuracies(given, [self.answers[i] for i in order.tolist()]).mean())
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """All that a checkpoint needs."""
+        arrays = {f"net/{name}": array for name, array in _numbers(self.network.state_dict()).items()}
+        arrays |= {f"best/{name}": array for name, array in self.best.items()}
+        for i, memory in self.optimiser.state_dict()["state"].items():
+            arrays |= {f"optimiser/{i}/{name}": array for name, array in _numbers(memory).items()}
+        return arrays | {"epoch": np.array([self.epoch]), "accuracy": np.array([self.accuracy])}
+
+    def _restore(self, saved: Arrays) -> None:
+        if not saved:
+            return
+        _load(self.network, below("net", saved))
+        self.best = below("best", saved)
+        memories: dict[int, dict[str, Tensor]] = {}
+        for key, array in below("optimiser", saved).items():
+            index, name = key.split("/", 1)
+            memories.setdefault(int(index), {})[name] = torch.from_numpy(np.array(array))
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": memories})
+        self.epoch, self.accuracy = int(saved["epoch"][0]), float(saved["accuracy"][0])
+
+
+def stored(state: Arrays, config: RdanConfig) -> JointNetwork:
+    """The network of a state, ready to answer."""
+    weights = below("net", state)
+    where = device(config)
+    with randomness(config.seed, where):  # first weights, which are overwritten
+        width, words = weights["start.project.weight"].shape[1], len(weights["sentences.embedding.weight"])
+        network = _network(width, words, len(state["answers"]), config)
+    _load(network, weights)
+    return network.to(where).eval()
+
+
+def device(config: RdanConfig) -> torch.device:
+    """Where the network computes."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def has_bfloat16(where: torch.device) -> bool:
+    """True where bfloat16 products are quicker than float32 ones."""
+    if where.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    look = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 cannot say
+    return look is not None and bool(look().get("avx512_bf16"))
+
+
+@contextmanager
+def randomness(seed: int, where: torch.device) -> Iterator[None]:
+    """Inside, torch's random numbers are those of a seed; after it, they are what they were."""
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _network(width: int, words: int, answers: int, config: RdanConfig) -> JointNetwork:
+    return JointNetwork(width, words, answers, config.dim, config.steps, config.dropout)
+
+
+def _load(network: JointNetwork, weights: Arrays) -> None:
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+
+
+def _numbers(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _tensor(array: NDArray[Any], where: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(where)

@@ -1,0 +1,72 @@
+"""Words in their order: a text as the numbers of its words, for networks that read sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+import xmr_core as xmr
+from xmr_core.components import Form
+from xmr_words.splitting import split, vocabulary
+
+__all__ = ["UNKNOWN", "Words", "WordsConfig"]
+
+UNKNOWN = "<unk>"  # word 0; no text has it, for no word holds a bracket
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """Which words count, and how much of a text is read."""
+
+    min_count: int = 2  # texts a word must occur in; 1 leaves nothing unknown to learn from, higher: fewer words
+    max_words: int = 20_000  # the most frequent kept; a network keeps some thousand bytes for each
+    max_tokens: int = 128  # words of a text that are read, what follows is not; a batch is as wide as its longest
+
+    def __post_init__(self) -> None:
+        for field in ("min_count", "max_words", "max_tokens"):
+            if getattr(self, field) < 1:
+                raise xmr.ConfigError(field, getattr(self, field), "must be 1 or more")
+
+
+class Words(xmr.Encoder):
+    """Texts to word ids (n, t) int32 with a mask: 0 is `<unk>`, then the words of the training texts.
+
+    State: `words` (w) str, `<unk>` and then the most frequent first: the id of a word is its place.
+    """
+
+    name: ClassVar[str] = "words"
+    Config: ClassVar[type[WordsConfig]] = WordsConfig
+    forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "tokens"}
+    config: WordsConfig
+
+    def fit(self, pairs: xmr.Pairs) -> Self:
+        """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
+        kept, _ = vocabulary(self, pairs)
+        return self.with_state({"words": np.array([UNKNOWN, *(word for word, _ in kept)])})
+
+    def encode(self, items: xmr.Items) -> xmr.Features:
+        """Features (n, t) and their mask, t the most words of a text; 0 where a word is unknown, and at padding.
+
+        A text without a single word, like "?!", is one unknown word. Raises DataError with the keys of blank texts.
+        """
+        self.require_modality(items.modality)
+        self.require_fit()
+        number = {word: i for i, word in enumerate(self.state["words"].tolist())}
+        rows = [[number.get(word, 0) for word in words] for words in self._words(items)]
+        lengths = np.array([len(row) for row in rows], np.int64)  # (n,)
+        mask = np.arange(lengths.max(initial=1)) < lengths[:, None]  # (n, t)
+        ids = np.zeros(mask.shape, np.int32)
+        ids[mask] = [i for row in rows for i in row]
+        return xmr.Features(items.modality, ids, mask)
+
+    def tokens(self, items: xmr.Items) -> list[list[str]]:
+        """The words of each text, one for each token of `encode`; unknown ones as they are written."""
+        self.require_modality(items.modality)
+        return list(self._words(items))
+
+    def _words(self, items: xmr.Items) -> Iterator[list[str]]:
+        for words in split(items):
+            yield words[: self.config.max_tokens] or [UNKNOWN]

@@ -1,0 +1,52 @@
+"""Re-ranking: the first candidates of a search compared again, by better vectors than those that found them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xmr_core.distances import pair_distances, stacked
+from xmr_core.errors import DataError
+from xmr_core.exact import empty_hits, positions_of, select
+from xmr_core.types import Codes, Embeddings, Hits
+
+__all__ = ["check_rerank", "rerank"]
+
+GROUP = 256  # queries whose candidates are compared at once
+
+
+def rerank(
+    hits: Hits, queries: Embeddings, codes: Codes, restore: Callable[[Codes], Embeddings] | None = None, k: int = 10
+) -> Hits:
+    """The k nearest of each query's hits, compared again by better vectors than those that found them.
+
+    `codes` hold all ids of the hits, and `restore` gives the vectors that codes stand for, with the metric to compare
+    them by; without it, codes of the `float` layout are vectors, compared by the metric of `queries` (q, d). Search for
+    a few times k hits, and rerank those. Memory: the vectors of the hits of 256 queries. Raises DataError where an id
+    has no code.
+    """
+    parts = [empty_hits(0, k)]
+    for start in range(0, len(hits.ids), GROUP):
+        ids = hits.ids[start : start + GROUP]
+        rows, ranks = np.nonzero(ids >= 0)
+        unique, places = np.unique(ids[rows, ranks], return_inverse=True)
+        found = positions_of(codes.ids, unique)
+        if len(found) < len(unique):
+            raise DataError("rerank: some hits have no vector; give the codes of all that was searched")
+        some = codes.take(found)
+        vectors = Embeddings(some.vectors, queries.metric) if restore is None else restore(some)
+        exact = hits.distances[start : start + GROUP].copy()
+        exact[rows, ranks] = pair_distances(queries.values, vectors.values, rows + start, places, vectors.metric)
+        parts.append(select(exact, ids, k))
+    return stacked(parts, k)
+
+
+def check_rerank(candidates: int, k: int | None, within: float | None) -> None:
+    """Raise DataError where `candidates`, 0 for none, are no number that a search for k hits can be re-ranked by."""
+    if isinstance(candidates, bool) or not isinstance(candidates, (int, np.integer)) or candidates < 0:
+        raise DataError(f"rerank={candidates!r}: must be a whole number of candidates, or 0")
+    if candidates and (within is not None or k is None):
+        raise DataError("rerank: distances before and after differ, so it goes with k alone, not with within")
+    if candidates and k is not None and candidates < k:
+        raise DataError(f"rerank={candidates}: must be k={k} or more")
