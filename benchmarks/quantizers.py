@@ -148,9 +148,11 @@ class Ours(Contender):
 def contenders(b: int, d: int, catalyzer: str, keep: Path | None) -> Iterator[Contender]:
     """Those of b bytes for vectors of d dimensions."""
     more = f", {catalyzer}" if catalyzer else ""
-    recipes = [f"catalyzer(dim={8 * b}{more}) >> sign >> hamming"]
+    recipes = [f"catalyzer(dim={8 * b}, inverse=0, epochs=30) >> sign >> hamming"]
     if b in RADII:
-        recipes += [f"{fuser} >> lattice(r2={RADII[b]})" for fuser in (f"catalyzer(dim=24{more})", "pca(dim=24)")]
+        own = "" if b == 8 else f", r2={RADII[b]}, epochs=40"  # trained for the rounding of its lattice
+        fusers = (f"catalyzer(dim=24{own}{more})", "pca(dim=24)")
+        recipes += [f"{fuser} >> lattice(r2={RADII[b]})" for fuser in fusers]
         yield Ours(recipes[1], keep, RERANKED)
     if 24 % b == 0:
         recipes += [f"{fuser} >> pq(bytes={b})" for fuser in (f"catalyzer(dim=24{more})", "identity(metric='l2')")]
@@ -222,7 +224,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, help="(q, 1 or more) positions, the nearest first; else computed")
     parser.add_argument("--bytes", type=int, nargs="+", default=[8, 4, 2])
     parser.add_argument("--only", nargs="+", default=[""], help="beginnings of names")
-    parser.add_argument("--catalyzer", default="", help="options of every catalyzer, beside its dim")
+    parser.add_argument("--catalyzer", default="", help="options of every catalyzer of 24 dimensions")
     parser.add_argument("--keep", type=Path, help="folder of trained fusers, used again if they are there")
     parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
     parser.add_argument("--out", type=Path, default=Path("quantizers"))

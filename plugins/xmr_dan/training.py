@@ -69,7 +69,7 @@ SCHEDULES = {
         epochs=10,
         batch=128,
         sentences=2,
-        dropout=0.3,
+        dropout=0.2,
         word_dropout=0.1,
         optimiser=lambda p: torch.optim.AdamW(p, weight_decay=0.0),
         rate=1e-3,

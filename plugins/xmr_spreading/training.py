@@ -261,8 +261,8 @@ class Training:
         return references[neighbours(points, points[torch.from_numpy(references)], rank, own)[:, -1]]
 
     def _validate(self) -> dict[str, float]:
-        """Recall@10 of the held queries over the learning vectors by way of the lattice, and where there is a way back of
-        restored vectors; keeps the best epoch by the larger of both."""
+        """Recall@10 of the held queries over the learning vectors, by way of the lattice and, where there is a way
+        back, of restored vectors; keeps the best epoch by the larger of both."""
         indexer = Lattice(r2=self.lattice.r2)
         points, queries = (
             xmr.Embeddings(self._embed(x).cpu().numpy(), "cosine") for x in (self.lessons.vectors, self.lessons.queries)
