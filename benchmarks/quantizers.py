@@ -1,7 +1,8 @@
 """Every quantizer at equal bytes: recall of the true nearest neighbour, time to train, to encode and to search.
 
     python benchmarks/quantizers.py --base base.npy --learn learn.npy --queries query.npy [--truth groundtruth.npy]
-        [--bytes 8 4 2] [--only catalyzer PQ] [--catalyzer "lambda_=0.01"] [--keep models/] [--out quantizers]
+        [--bytes 8 4 2] [--only catalyzer PQ] [--skip LSQ] [--catalyzer "lambda_=0.01"] [--keep models/]
+        [--threads 2] [--out quantizers]
 
 Arrays of shape (n, d), any numbers. Recall is 1-recall@r: how often the nearest of the base vectors by l2 is among the
 first r found, over all queries. What is ours is written as a recipe, what is faiss's as its index factory names it.
@@ -148,9 +149,9 @@ class Ours(Contender):
 def contenders(b: int, d: int, catalyzer: str, keep: Path | None) -> Iterator[Contender]:
     """Those of b bytes for vectors of d dimensions."""
     more = f", {catalyzer}" if catalyzer else ""
-    recipes = [f"catalyzer(dim={8 * b}, inverse=0, epochs=30) >> sign >> hamming"]
+    recipes = [f"catalyzer(dim={8 * b}, inverse=0, epochs=15) >> sign >> hamming"]
     if b in RADII:
-        own = "" if b == 8 else f", r2={RADII[b]}, epochs=40"  # trained for the rounding of its lattice
+        own = "" if b == 8 else f", r2={RADII[b]}, epochs=20"  # trained for the rounding of its lattice
         fusers = (f"catalyzer(dim=24{own}{more})", "pca(dim=24)")
         recipes += [f"{fuser} >> lattice(r2={RADII[b]})" for fuser in fusers]
         yield Ours(recipes[1], keep, RERANKED)
@@ -224,6 +225,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, help="(q, 1 or more) positions, the nearest first; else computed")
     parser.add_argument("--bytes", type=int, nargs="+", default=[8, 4, 2])
     parser.add_argument("--only", nargs="+", default=[""], help="beginnings of names")
+    parser.add_argument("--skip", nargs="+", default=[], help="beginnings of names, to leave out")
     parser.add_argument("--catalyzer", default="", help="options of every catalyzer of 24 dimensions")
     parser.add_argument("--keep", type=Path, help="folder of trained fusers, used again if they are there")
     parser.add_argument("--threads", type=int, default=faiss.omp_get_max_threads())
@@ -236,7 +238,7 @@ def main() -> None:
         (b, contender)
         for b in args.bytes
         for contender in contenders(b, base.shape[1], args.catalyzer, args.keep)
-        if contender.name.startswith(tuple(args.only))
+        if contender.name.startswith(tuple(args.only)) and not contender.name.startswith(tuple(args.skip))
     ]
     results = []
     with args.out.with_suffix(".csv").open("w", newline="") as file:

@@ -150,6 +150,8 @@ def test_one_human_answer_is_right_or_wrong() -> None:
 def test_a_question_without_an_answer_has_no_accuracy() -> None:
     with pytest.raises(xmr.DataError, match="1 of 2 questions have no answer"):
         accuracies(["a", "a"], [["a"], []])
+    with pytest.raises(xmr.DataError, match="1 answers are given to 2 questions"):
+        accuracies(["a"], [["a"], ["b"]])
 
 
 def test_frequent_answers_are_the_commonest_of_most_questions() -> None:

@@ -114,6 +114,11 @@ def test_a_pipeline_that_pays_none_says_so(db: xmr.Library) -> None:
         db.attention(item=0, space="mine")
 
 
+def test_what_is_found_by_regions_and_words_has_no_way_back_to_them(db: xmr.Library) -> None:
+    with pytest.raises(xmr.ConfigError, match="gaze knows no way back"):
+        db.search(text="red", rerank=10)
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -146,6 +151,12 @@ def test_kept_attention_is_there_for_sql(db: xmr.Library) -> None:
         (2, "red", pytest.approx(2 / 6)),
         (2, "thing", pytest.approx(3 / 6)),
     ]
+
+
+def test_an_item_that_is_named_twice_is_kept_once(db: xmr.Library) -> None:
+    text = int(db.store.ids("text")[0])
+    assert len(db.attention(item=[text, text], keep=True)) == 2
+    assert count(db) == 6  # two steps of three words
 
 
 def test_regions_are_named_by_row_and_column(db: xmr.Library) -> None:

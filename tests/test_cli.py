@@ -213,6 +213,11 @@ def test_a_search_draws_where_the_space_looked(file: Path, tmp_path: Path) -> No
     assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_search_is_re_ranked(file: Path) -> None:
+    found = told("search", file, "a red thing", "--space", "toy", "-k", 2, "--rerank", 3)
+    assert (found["hits"][0]["key"], found["exact"]) == ("red", False)
+
+
 def test_a_question_about_a_picture_is_answered(file: Path, pictures: list[Path], tmp_path: Path) -> None:
     with xmr.open(file) as db:
         red = int(db.store.match("image", ["red"])[0][0])

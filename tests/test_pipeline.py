@@ -58,6 +58,11 @@ def test_an_option_of_another_type_is_refused(recipe: str, message: str) -> None
         xmr.Pipeline.parse(recipe)
 
 
+def test_pictures_and_texts_of_two_widths_are_not_compared(pairs: xmr.Pairs) -> None:
+    with pytest.raises(xmr.ConfigError, match="images have 8 dimensions, texts have 7 dimensions; to compare them"):
+        xmr.Pipeline.parse("each(image='toy', text='bow') >> flat").fit(pairs)
+
+
 def test_the_seed_reaches_every_part_that_has_one() -> None:
     pipeline = xmr.Pipeline.parse("mortal >> flat").with_seed(7)
     assert pipeline.encoder is not None

@@ -119,6 +119,35 @@ def test_vqa_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         datasets.vqa(questions, None, images, on_error="ignore")
 
 
+@pytest.mark.parametrize(
+    ("file", "entry"),
+    [
+        ("questions", "text"),
+        ("questions", None),
+        ("questions", {"question_id": 1, "question": "what?"}),
+        ("questions", {"question_id": 1, "image_id": "nine", "question": "what?"}),
+        ("questions", {"question_id": 1, "image_id": 9, "question": None}),
+        ("annotations", {"answers": []}),
+        ("annotations", {"question_id": 1, "answers": None}),
+        ("annotations", {"question_id": 1, "answers": ["yes"]}),
+        ("annotations", {"question_id": 1, "answers": [{"answer": 2}]}),
+    ],
+)
+def test_a_damaged_entry_of_a_vqa_file_is_shown(tmp_path: Path, file: str, entry: object) -> None:
+    paths = vqa_files(tmp_path)
+    (tmp_path / f"{file}.json").write_text(json.dumps({file: [entry]}))
+    with pytest.raises(xmr.DataError, match=f"{file}.json: no {file} of VQA: fields are missing or of another type in"):
+        datasets.vqa(*paths)
+
+
+def test_a_question_id_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    questions, _, images = vqa_files(tmp_path)
+    told = json.loads(questions.read_text())
+    questions.write_text(json.dumps(told | {"questions": told["questions"] + told["questions"][:1]}))
+    with pytest.raises(xmr.DataError, match="1 ids name several questions: '90'"):
+        datasets.vqa(questions, None, images)
+
+
 # DAQUAR
 
 

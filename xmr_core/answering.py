@@ -199,10 +199,12 @@ def accuracies(given: Sequence[str], answers: Sequence[Sequence[str]]) -> NDArra
     An answer is worth min(agreeing / 3, 1) against some people; its accuracy is the mean of that over all ways to leave
     one of the h people out: 0.3, 0.6, 0.9, 1 for 1, 2, 3, 4 of ten. Where fewer than four answered, all that are left
     (h - 1) must agree instead of three; one human answer alone is right or wrong. Answers are compared as they are
-    written. Raises DataError where a question has none.
+    written. Raises DataError where a question has none, or not one given answer.
 
     Source: Antol et al., "VQA: Visual Question Answering", ICCV 2015, and its published evaluation.
     """
+    if len(given) != len(answers):
+        raise DataError(f"{len(given)} answers are given to {len(answers)} questions; expected one each")
     bare = sum(not human for human in answers)
     if bare:
         raise DataError(f"{bare} of {len(answers)} questions have no answer to compare with")

@@ -147,8 +147,8 @@ def of_stored(store: Store, pipeline: Pipeline, ids: NDArray[np.int64]) -> list[
 
 
 def rows(attentions: Iterable[Attention]) -> AttentionRows:
-    """The attention of stored items as rows, one a step and weight."""
-    seen = list(attentions)
+    """The attention of stored items as rows, one a step and weight; of an item that is there twice, once."""
+    seen = list({one.id: one for one in attentions}.values())
     shapes = [one.weights.shape for one in seen]  # steps and t of each
     return AttentionRows(
         ids=_joined([np.full(steps * t, one.id) for one, (steps, t) in zip(seen, shapes, strict=True)]),

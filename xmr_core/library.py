@@ -428,7 +428,10 @@ class Library:
         if k is not None and len(queries) * (k - len(index)) > PADDING:
             raise DataError(f"k={k}: there are {len(index)} {target}s to find; ask for no more than that")
         explained = self._explained(loaded, text, image, item) if explain else None
-        hits = index.search(queries, rerank or k, within, among)
+        if rerank:  # nothing is restored yet, but a pipeline without a way back says so
+            loaded.pipeline.restore(loaded.codes(target).take(np.arange(0)))
+        candidates = min(rerank, max(k or 0, len(index)))  # more than there are would be padding alone
+        hits = index.search(queries, candidates or k, within, among)
         if rerank and k is not None:
             given, _ = self._queries(loaded, text, image, vector, item, last=False)
             hits = reranking.rerank(hits, given, loaded.codes(target), loaded.pipeline.restore, k)

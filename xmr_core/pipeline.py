@@ -169,6 +169,10 @@ class Pipeline:
                 sides = {key: made.as_features(key) for key, made in zip(sides, embeddings, strict=True)}
         if not embeddings:
             raise DataError(f"nothing to fit {self!r} on: it takes {' and '.join(self.modalities)}s, there are none")
+        widths = {modality: made.values.shape[1] for modality, made in zip(sides, embeddings, strict=True)}
+        if len(set(widths.values())) > 1:
+            told = ", ".join(f"{modality}s have {width} dimensions" for modality, width in widths.items())
+            raise ConfigError(f"{self!r}: {told}; to compare them takes one space, which an encoder or fuser learns")
         runs.current().begin(f"{len(fusers) + 1}_{self.indexer.name}")
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,8 +24,8 @@ def rerank(
 
     `codes` hold all ids of the hits, and `restore` gives the vectors that codes stand for, with the metric to compare
     them by; without it, codes of the `float` layout are vectors, compared by the metric of `queries` (q, d). Search for
-    a few times k hits, and rerank those. Memory: the vectors of the hits of 256 queries. Raises DataError where an id
-    has no code.
+    a few times k hits, and rerank those; exact are hits of which nothing was left out. Memory: the vectors of the hits
+    of 256 queries. Raises DataError where an id has no code.
     """
     parts = [empty_hits(0, k)]
     for start in range(0, len(hits.ids), GROUP):
@@ -39,7 +40,8 @@ def rerank(
         exact = hits.distances[start : start + GROUP].copy()
         exact[rows, ranks] = pair_distances(queries.values, vectors.values, rows + start, places, vectors.metric)
         parts.append(select(exact, ids, k))
-    return stacked(parts, k)
+    whole = (hits.ids >= 0).sum(axis=1) == len(codes.ids)  # (q,): all were candidates
+    return replace(stacked(parts, k), exact=bool(whole.all()))
 
 
 def check_rerank(candidates: int, k: int | None, within: float | None) -> None:

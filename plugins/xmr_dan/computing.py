@@ -12,14 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import xmr_core as xmr
+
 __all__ = ["Arrays", "device", "halves", "has_bfloat16", "numbers", "one_cycle", "paper_sgd", "randomness", "tensors"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def device(name: str) -> torch.device:
-    """Where a network computes; "auto" is the GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """Where a network computes; "auto" is the GPU where there is one. Raises ConfigError on a place that is none."""
+    there = torch.cuda.is_available()
+    try:
+        where = torch.device(("cuda" if there else "cpu") if name == "auto" else name)
+    except RuntimeError:
+        raise xmr.ConfigError("device", name, "must be auto, cpu, cuda, or one GPU of several, like cuda:1") from None
+    if where.type == "cuda" and not there:
+        raise xmr.ConfigError("device", name, "there is no GPU that torch can use; auto takes one where there is")
+    return where
 
 
 def has_bfloat16(where: torch.device) -> bool:

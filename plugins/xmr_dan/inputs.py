@@ -37,7 +37,7 @@ def check_words(features: xmr.Features, vocabulary: int | None = None) -> None:
     ids = features.values
     if ids.ndim != 2:
         raise xmr.DataError(f"sentences are given by word ids (n, words), got {ids.dtype} {ids.shape}")
-    if len(ids) and (ids.min() < 0 or (vocabulary is not None and ids.max() >= vocabulary)):
+    if ids.size and (ids.min() < 0 or (vocabulary is not None and ids.max() >= vocabulary)):
         known = "from 0 up" if vocabulary is None else f"0 to {vocabulary - 1}"
         raise xmr.DataError(
             f"fitted on word ids {known}, got {ids.min()} to {ids.max()}; "

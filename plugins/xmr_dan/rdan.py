@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Rdan", "RdanConfig"]
 
 QUESTIONS = 512  # answered at once
-LEAST = {"steps": 0, "dim": 1, "answers": 2, "validation": 0}
+LEAST = {"steps": 0, "dim": 1, "answers": 2, "validation": 0, "seed": 0}
 SCHEDULES = ("quick", "paper")
 
 
@@ -52,7 +52,7 @@ class RdanConfig:
         if not 0 <= self.dropout < 1:
             raise xmr.ConfigError("dropout", self.dropout, "must be at least 0 and below 1")
         for field in ("epochs", "batch", "rate"):
-            if getattr(self, field) is not None and getattr(self, field) <= 0:
+            if getattr(self, field) is not None and not 0 < getattr(self, field) < np.inf:
                 raise xmr.ConfigError(field, getattr(self, field), "must be above 0, or None for the schedule's own")
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,20 +23,27 @@ import xmr_core as xmr
 from xmr_core import runs
 from xmr_core.answering import accuracies, frequent_answers
 from xmr_core.parts import below
+from xmr_dan.computing import (
+    Arrays,
+    device,
+    halves,
+    has_bfloat16,
+    numbers,
+    one_cycle,
+    paper_sgd,
+    randomness,
+    tensors,
+)
 from xmr_dan.inputs import check_regions, check_words, regions_of
 from xmr_dan.joint import Batch, JointNetwork, answer_loss
-
-if TYPE_CHECKING:
-    from xmr_dan.rdan import RdanConfig
+from xmr_dan.rdan import QUESTIONS, RdanConfig
 
 __all__ = ["SCHEDULES", "Inputs", "Schedule", "stored", "targets", "train"]
 
 ONE_IN = 10  # pictures held out at most
-QUESTIONS = 512  # answered at once where no gradient is wanted
 SAVES = 10  # checkpoints of a fit at most
 
 Rows = NDArray[np.int64]
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -53,23 +59,9 @@ class Schedule:
     word_dropout: float  # share of words that are read as unknown, so that the unknown word learns to stand for any
 
 
-def _one_cycle(progress: float) -> float:
-    """A twentieth of the way up, then down along a cosine."""
-    return min(0.02 + 20 * progress, 0.5 + 0.5 * math.cos(math.pi * progress))
-
-
-def _halves(progress: float) -> float:
-    """A tenth of the rate in the second half."""
-    return 1.0 if progress < 0.5 else 0.1
-
-
-def _sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=5e-4)
-
-
 SCHEDULES = {
-    "quick": Schedule(10, 512, 1e-3, torch.optim.Adam, _one_cycle, 1.0, 0.01),
-    "paper": Schedule(60, 128, 0.1, _sgd, _halves, 0.1, 0.01),
+    "quick": Schedule(10, 512, 1e-3, torch.optim.Adam, one_cycle, 1.0, 0.01),
+    "paper": Schedule(60, 128, 0.1, paper_sgd, halves, 0.1, 0.01),
 }
 
 
@@ -143,7 +135,7 @@ class Training:
     def __init__(self, questions: xmr.QuestionFeatures, known: Sequence[str], config: RdanConfig) -> None:
         self.config, self.known, self.answers = config, np.array(known), questions.answers
         self.schedule = SCHEDULES[config.schedule]
-        self.device = device(config)
+        self.device = device(config.device)
         self.inputs = Inputs(questions)
         self.places, self.shares = targets(questions.answers, known, config.soft)
         learn, self.held = self._split(len(questions.images))
@@ -179,7 +171,7 @@ class Training:
             self._teach_unknown()
             score = self._validate()
             if not score < self.accuracy:  # a later epoch of the same accuracy is surer of it
-                self.accuracy, self.best = score, _numbers(self.network.state_dict())
+                self.accuracy, self.best = score, numbers(self.network.state_dict())
             run.log("rdan", epoch, **figures, **({} if math.isnan(score) else {"accuracy": score}))
             self.epoch = epoch + 1
             if self.epoch % every == 0:
@@ -247,16 +239,16 @@ class Training:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """All that a checkpoint needs."""
-        arrays = {f"net/{name}": array for name, array in _numbers(self.network.state_dict()).items()}
+        arrays = {f"net/{name}": array for name, array in numbers(self.network.state_dict()).items()}
         arrays |= {f"best/{name}": array for name, array in self.best.items()}
         for i, memory in self.optimiser.state_dict()["state"].items():
-            arrays |= {f"optimiser/{i}/{name}": array for name, array in _numbers(memory).items()}
+            arrays |= {f"optimiser/{i}/{name}": array for name, array in numbers(memory).items()}
         return arrays | {"epoch": np.array([self.epoch]), "accuracy": np.array([self.accuracy])}
 
     def _restore(self, saved: Arrays) -> None:
         if not saved:
             return
-        _load(self.network, below("net", saved))
+        self.network.load_state_dict(tensors(below("net", saved)))
         self.best = below("best", saved)
         memories: dict[int, dict[str, Tensor]] = {}
         for key, array in below("optimiser", saved).items():
@@ -269,47 +261,16 @@ class Training:
 def stored(state: Arrays, config: RdanConfig) -> JointNetwork:
     """The network of a state, ready to answer."""
     weights = below("net", state)
-    where = device(config)
+    where = device(config.device)
     with randomness(config.seed, where):  # first weights, which are overwritten
         width, words = weights["start.project.weight"].shape[1], len(weights["sentences.embedding.weight"])
         network = _network(width, words, len(state["answers"]), config)
-    _load(network, weights)
+    network.load_state_dict(tensors(weights))
     return network.to(where).eval()
-
-
-def device(config: RdanConfig) -> torch.device:
-    """Where the network computes."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
-
-
-def has_bfloat16(where: torch.device) -> bool:
-    """True where bfloat16 products are quicker than float32 ones."""
-    if where.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    look = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 cannot say
-    return look is not None and bool(look().get("avx512_bf16"))
-
-
-@contextmanager
-def randomness(seed: int, where: torch.device) -> Iterator[None]:
-    """Inside, torch's random numbers are those of a seed; after it, they are what they were."""
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _network(width: int, words: int, answers: int, config: RdanConfig) -> JointNetwork:
     return JointNetwork(width, words, answers, config.dim, config.steps, config.dropout)
-
-
-def _load(network: JointNetwork, weights: Arrays) -> None:
-    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
-
-
-def _numbers(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
 
 
 def _tensor(array: NDArray[Any], where: torch.device) -> Tensor:

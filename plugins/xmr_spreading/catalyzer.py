@@ -46,7 +46,7 @@ class CatalyzerConfig:
     # "auto": "rank" in the paper's schedule, "nearest" in the quick one
     restore: float = 1.0  # weight of the way back against order
     schedule: str = "quick"  # or "paper": 160 epochs of small batches, hours instead of minutes
-    epochs: int = 0  # passes over the vectors; 0: the schedule's own, 40 or 160
+    epochs: int = 0  # passes over the vectors; 0: the schedule's own, 100 or 160
     k_pos: int = 10  # loss "rank": a positive is one of so many nearest in input space
     k_neg: int = 50  # loss "rank": the negative is the one of this rank in output space
     through: int = 0  # train end to end through the lattice of this squared radius; 0: the loss sees no quantizer

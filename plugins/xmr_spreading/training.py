@@ -75,7 +75,7 @@ def _one_cycle(progress: float) -> float:
 
 SCHEDULES = {
     "paper": Schedule(160, 64, 10, 1 << 62, 10, "rank", lambda p: torch.optim.SGD(p, momentum=0.9), _four_steps),
-    "quick": Schedule(40, 1024, 8, 20_000, 5, "nearest", lambda p: torch.optim.Adam(p), _one_cycle),
+    "quick": Schedule(100, 1024, 8, 20_000, 5, "nearest", lambda p: torch.optim.Adam(p), _one_cycle),
 }
 
 
@@ -273,9 +273,7 @@ class Training:
         if self.config.inverse:
             given = xmr.Embeddings(self.network.standard(self.lessons.queries).cpu().numpy(), "l2")
             found["reranked"] = rerank(hits, given, codes, lambda some: self._restored(indexer.decode(some))).ids
-        recalls = {
-            name: float((ids == self.lessons.truth[:, None]).any(axis=1).mean()) for name, ids in found.items()
-        }
+        recalls = {name: float((ids == self.lessons.truth[:, None]).any(axis=1).mean()) for name, ids in found.items()}
         if max(recalls.values()) > self.recall:
             self.recall, self.best = max(recalls.values()), _numbers(self.network.state_dict())
         return recalls

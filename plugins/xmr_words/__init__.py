@@ -52,7 +52,7 @@ class Bow(xmr.Encoder):
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
-        kept, texts = vocabulary(self, pairs, self.config.split)
+        kept, texts = vocabulary(self, pairs, lambda texts: split(texts, self.config.split))
         counts = np.array([count for _, count in kept])
         idf = np.log((1 + texts) / (1 + counts)) + 1  # smoothed: as if one more text held every word
         return self.with_state({"words": np.array([word for word, _ in kept]), "idf": idf.astype(np.float32)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -33,14 +33,17 @@ def split(texts: xmr.Items, pattern: str = "words") -> Iterator[list[str]]:
         yield [word for word in find(unicodedata.normalize("NFC", text).lower()) if len(word) <= LONGEST]
 
 
-def vocabulary(encoder: xmr.Encoder, pairs: xmr.Pairs, pattern: str = "words") -> tuple[list[tuple[str, int]], int]:
+def vocabulary(
+    encoder: xmr.Encoder, pairs: xmr.Pairs, read: Callable[[xmr.Items], Iterable[list[str]]]
+) -> tuple[list[tuple[str, int]], int]:
     """Words of the linked texts and in how many they occur, most frequent first; and how many texts these are.
 
-    `encoder.config` has `min_count`, `max_words`. Raises DataError on blank texts, and where no word is left.
+    `read` gives the words of each text that count; `encoder.config` has `min_count`, `max_words`. Raises DataError on
+    blank texts, and where no word is left.
     """
     texts = pairs.texts.take(np.unique(pairs.links[:, 1]))
     occurrences: Counter[str] = Counter()  # texts a word occurs in
-    for words in split(texts, pattern):
+    for words in read(texts):
         occurrences.update(set(words))
     least = encoder.config.min_count
     frequent = [(word, count) for word, count in occurrences.items() if count >= least]

@@ -43,8 +43,11 @@ class Words(xmr.Encoder):
     config: WordsConfig
 
     def fit(self, pairs: xmr.Pairs) -> Self:
-        """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
-        kept, _ = vocabulary(self, pairs)
+        """The vocabulary of what is read of the linked texts: words beyond `max_tokens` never reach a network.
+
+        Raises DataError on blank texts, and where no word is left.
+        """
+        kept, _ = vocabulary(self, pairs, self._read)
         return self.with_state({"words": np.array([UNKNOWN, *(word for word, _ in kept)])})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
@@ -68,5 +71,7 @@ class Words(xmr.Encoder):
         return list(self._words(items))
 
     def _words(self, items: xmr.Items) -> Iterator[list[str]]:
-        for words in split(items):
-            yield words[: self.config.max_tokens] or [UNKNOWN]
+        return (words or [UNKNOWN] for words in self._read(items))
+
+    def _read(self, items: xmr.Items) -> Iterator[list[str]]:
+        return (words[: self.config.max_tokens] for words in split(items))

@@ -353,6 +353,7 @@ def test_a_training_that_blows_up_says_so() -> None:
         (xmr.Features("text", np.full((2, 3), 7000, np.int32)), "another has another vocabulary"),
         (xmr.Features("text", np.full((2, 3), -1, np.int32)), "another has another vocabulary"),
         (xmr.Features("text", np.zeros((2, 3), np.int32), np.zeros((2, 3), bool)), "2 of 2 sentences have no word"),
+        (xmr.Features("text", np.zeros((2, 0), np.int32)), "2 of 2 sentences have no word"),
         (replace(regions(2, dim=12), mask=np.zeros((2, 5), bool)), "2 of 2 pictures have no region"),
         (xmr.Features("text", np.zeros((1, 2), np.int32), np.array([[False, True]])), "padding before a word"),
         (xmr.Features("sound", np.zeros((1, 2), np.int32)), "pictures and sentences, not sound"),
@@ -369,6 +370,18 @@ def test_one_modality_alone_teaches_nothing() -> None:
     nothing = xmr.Features("text", np.zeros((0, 1), np.int32))
     with pytest.raises(xmr.DataError, match="there are no sentences"):
         Dan(**SMALL).fit(replace(pairs, texts=nothing, links=np.zeros((0, 2), np.int64)))
+
+
+@pytest.mark.parametrize("where", ["potato", "cuda:-7"])
+def test_a_device_that_is_none_is_refused(where: str) -> None:
+    with pytest.raises(xmr.ConfigError, match=f"device='{where}'"):
+        Dan(**SMALL, device=where).fit(book())
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(xmr.ConfigError, match="there is no GPU"):
+        Dan(**SMALL, device="cuda").fit(book())
 
 
 def test_too_few_pairs_teach_nothing() -> None:

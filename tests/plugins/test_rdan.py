@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -287,7 +288,18 @@ def test_a_loss_that_explodes_is_told_with_the_rate(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "options",
-    [{"steps": -1}, {"dim": 0}, {"answers": 1}, {"dropout": 1.0}, {"schedule": "slow"}, {"epochs": 0}, {"rate": -1.0}],
+    [
+        {"steps": -1},
+        {"dim": 0},
+        {"answers": 1},
+        {"dropout": 1.0},
+        {"schedule": "slow"},
+        {"epochs": 0},
+        {"rate": -1.0},
+        {"rate": math.nan},
+        {"rate": math.inf},
+        {"seed": -1},
+    ],
 )
 def test_options_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(xmr.ConfigError):

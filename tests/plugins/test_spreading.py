@@ -317,6 +317,7 @@ def test_reranked_hits_are_in_the_order_of_the_vectors() -> None:
     hits = rerank(rough, queries, xmr.Codes.of_vectors(ids, x), k=1)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     assert np.array_equal(hits.ids[:, 0], ids[(queries.values @ unit.T).argmax(axis=1)])
+    assert rough.exact and not hits.exact  # of 300 of 2000
     with pytest.raises(xmr.DataError, match="no vector"):
         rerank(rough, queries, xmr.Codes.of_vectors(ids[:10], x[:10]))
 
@@ -419,6 +420,7 @@ def test_a_library_reranks_by_what_it_restores(tmp_path: Path) -> None:
         recipe = "catalyzer(dim=8, hidden=64, inverse=64, epochs=10, r2=5) >> lattice(r2=5)"
         ids = db.add_embeddings(CLOUD, "spread", recipe)
         found = db.search(vector=CLOUD[:50], k=5, rerank=100)
+        assert db.search(vector=CLOUD[:50], k=5, rerank=10**12).exact  # all there are
         space = db.space("spread")
         restored = space.pipeline.restore(space.codes("image"))
         assert restored.metric == "l2" and restored.values.shape == CLOUD.shape

@@ -140,6 +140,12 @@ def test_what_follows_the_last_token_is_not_read() -> None:
     assert words.tokens(xmr.Items(xmr.TEXT, ["dog a dog dog"])) == [["dog", "a"]]
 
 
+def test_the_vocabulary_holds_no_word_that_is_never_read() -> None:
+    words = Words(max_tokens=2, min_count=1).fit(paired(["a dog runs", "a dog sleeps"]))
+    assert words.state["words"].tolist() == ["<unk>", "a", "dog"]
+    assert read(words, "runs") == ([[0]], [[True]])
+
+
 def test_max_words_does_not_count_the_unknown_word() -> None:
     assert Words(max_words=1).fit(paired(["a dog", "a dog a"])).state["words"].tolist() == ["<unk>", "a"]
 

@@ -34,6 +34,9 @@ def search(
     ] = None,
     space: SpaceName = None,
     exact: Annotated[bool, typer.Option("--exact", help="Search exhaustively.")] = False,
+    rerank: Annotated[
+        int, typer.Option("--rerank", help="Compare so many candidates again, by what their codes stand for.")
+    ] = 0,
     html: Annotated[Path | None, typer.Option("--html", help="Write a contact sheet, a page to look at.")] = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write the contact sheet as a picture.")] = None,
     explain: Annotated[
@@ -70,6 +73,7 @@ def search(
             space=space,
             exact=exact,
             explain=explain is not None,
+            rerank=rerank,
         )
         if explain is not None:
             found.draw(explain)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ ASK = "easy_vqa needs easy-vqa: pip install 'xmr[vqa]'"
 PICTURES = ("COCO_{subset}_{image:012}.jpg", "{image:012}.jpg", "abstract_v002_{subset}_{image:012}.png")
 IN_IMAGE = re.compile(r"\s*(?:(?:in|on|of|from)\s+)?(?:the\s+)?\bimage\s?(?P<number>\d+)\b")
 DAQUAR_PICTURES = ("image{number}.png", "image{number}.jpg")
+LONGEST = 200  # characters of a bad entry that a message repeats
 SHAPES = {"circle", "rectangle", "triangle"}
 
 NUMBERS = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -70,16 +72,20 @@ def vqa(
     Raises DataError where a file is no VQA file, or the two are of different questions.
     """
     _check_on_error(on_error)
-    asked = _read(Path(questions), "questions")
+    asked = _read(Path(questions), "questions", _is_question)
+    counts = Counter(str(own["question_id"]) for own in asked["questions"])
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise DataError(f"{questions}: {len(twice)} ids name several questions: {named(twice)}", twice)
     told: dict[int, dict[str, Any]] = {}
     if annotations is not None:
-        told = {own["question_id"]: own for own in _read(Path(annotations), "annotations")["annotations"]}
+        told = {own["question_id"]: own for own in _read(Path(annotations), "annotations", _is_note)["annotations"]}
         missing = [str(own["question_id"]) for own in asked["questions"] if own["question_id"] not in told]
         if missing:
             raise DataError(
                 f"{annotations}: no annotation of {len(missing)} questions of {questions}: {named(missing)}"
             )
-    subset = str(asked.get("data_subtype", ""))
+    subset = str(asked.get("data_subtype") or "")
     find = _Pictures(Path(images), subset)
     rows = [
         (str(own["question_id"]), str(own["question"]), find(own["image_id"]), told.get(own["question_id"], {}))
@@ -155,13 +161,35 @@ class _Pictures:
         return (found, self.folder / found) if found else (names[0], None)
 
 
-def _read(file: Path, what: str) -> dict[str, Any]:
-    """The JSON of a VQA file, which has a list of this name. Raises DataError."""
+def _is_question(own: Any) -> bool:
+    return (
+        isinstance(own, dict)
+        and isinstance(own.get("question_id"), (int, str))
+        and isinstance(own.get("image_id"), int)
+        and isinstance(own.get("question"), str)
+    )
+
+
+def _is_note(own: Any) -> bool:
+    return (
+        isinstance(own, dict)
+        and isinstance(own.get("question_id"), (int, str))
+        and isinstance(own.get("answers", []), list)
+        and all(isinstance(said, dict) and isinstance(said.get("answer"), str) for said in own.get("answers", ()))
+    )
+
+
+def _read(file: Path, what: str, fits: Callable[[Any], bool]) -> dict[str, Any]:
+    """The JSON of a VQA file, which has a list of this name, whose entries all fit. Raises DataError."""
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(told, dict) and isinstance(told.get(what), list):
-            return told
-        problem = f"it has no list {what!r}"
+            bad = [own for own in told[what] if not fits(own)]
+            if not bad:
+                return told
+            problem = f"fields are missing or of another type in {str(bad[0])[:LONGEST]}"
+        else:
+            problem = f"it has no list {what!r}"
     except (OSError, ValueError) as error:
         problem = str(error)
     raise DataError(f"{file}: no {what} of VQA: {problem}")
