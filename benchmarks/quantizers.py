@@ -7,7 +7,8 @@
 Arrays of shape (n, d), any numbers. Recall is 1-recall@r: how often the nearest of the base vectors by l2 is among the
 first r found, over all queries. What is ours is written as a recipe, what is faiss's as its index factory names it.
 "rerank" compares the first RERANKED candidates again by the vectors that the catalyzer restores from their codes.
-RaBitQ keeps 8 bytes of factors beside its bits, and so enters from 16 bytes. Prints a table, writes OUT.csv, OUT.png.
+RaBitQ keeps 8 bytes of factors beside its bits, and so enters from 16 bytes. Prints a table, writes OUT.csv and, with
+the extra `plots`, OUT.png.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from xmr_core.reranking import rerank
 
 BATCH = 1000  # queries searched at once
 RERANKED = 200  # candidates
+BLOCK = 1 << 16  # codes of an additive quantizer decoded at once
 RANKS = (1, 10, 100)
 RADII = {8: 79, 4: 10, 2: 3}  # of the lattice in 24 dimensions, by bytes
 
@@ -91,6 +93,23 @@ class Faiss(Contender):
     def search(self, queries: Floats, k: int) -> NDArray[np.int64]:
         positions: NDArray[np.int64] = self.index.search(queries, k)[1]
         return positions
+
+
+class Decoded(Faiss):
+    """An additive quantizer, whose own search decodes every code anew for every query: here once a batch of them."""
+
+    def add(self, base: Floats) -> None:
+        self.codes = self.index.sa_encode(base)
+
+    def search(self, queries: Floats, k: int) -> NDArray[np.int64]:
+        best = faiss.ResultHeap(len(queries), k)
+        for start in range(0, len(self.codes), BLOCK):
+            vectors = self.index.sa_decode(self.codes[start : start + BLOCK])
+            distances, positions = faiss.knn(queries, vectors, k)
+            best.add_result(distances, positions + start)
+        best.finalize()
+        found: NDArray[np.int64] = best.I
+        return found
 
 
 class Ours(Contender):
@@ -162,7 +181,9 @@ def contenders(b: int, d: int, catalyzer: str, keep: Path | None) -> Iterator[Co
     if b > 8:
         names[f"PCAR{8 * (b - 8)},RaBitQ"] = 8 * (b - 8)
     yield from (Ours(recipe, keep) for recipe in recipes)
-    yield from (Faiss(name, b, d) for name, least in names.items() if d >= least)
+    for name, least in names.items():
+        if d >= least:
+            yield (Decoded if name.startswith(("RQ", "LSQ")) else Faiss)(name, b, d)
 
 
 def measured(contender: Contender, b: int, learn: Floats, base: Floats, queries: Floats, nearest: Any) -> Result:

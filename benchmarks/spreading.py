@@ -4,9 +4,9 @@
         [--options "loss='rank', inverse=0, hidden=512, epochs=6"] [--lambdas 0 0.005 0.01 0.02 0.05 0.1]
         [--out docs/figures]
 
-Writes spreading-circle.png, after Figure 2 of the paper (Sablayrolles et al., ICLR 2019), and spreading-lambda.png, and
-prints the figures of the second: 1-recall@10 by way of the lattice (24, 79), and KoLeo of 256 base points, which is
--5.50 where points are drawn evenly from the sphere.
+Needs the extra `plots`. Writes spreading-circle.png, after Figure 2 of the paper (Sablayrolles et al., ICLR 2019), and
+spreading-lambda.png, and prints the figures of the second: 1-recall@10 by way of the lattice (24, 79), and KoLeo of 256
+base points, which is -5.50 where points are drawn evenly from the sphere.
 """
 
 from __future__ import annotations
