@@ -30,8 +30,8 @@ INDEXES = (
     "pq(bytes=64)",
     "pq(bytes=16)",
     "sign >> hamming",
-    "catalyzer >> lattice",
-    "catalyzer(dim=40) >> lattice(dim=40)",
+    "catalyzer(inverse=0, epochs=20) >> lattice",
+    "catalyzer(dim=40, inverse=0, epochs=20) >> lattice(dim=40)",
 )
 SEEDS = (0, 1, 2)
 FIGURES = ("R@1", "R@5", "R@10", "median rank", "mean rank")

@@ -76,6 +76,7 @@ def space_tables(space: str, version: int, layout: Layout, sql: SqlDistance) -> 
 
     The rows are to be visible as `_given_rows`. Raises DataError on codebooks that do not fit the layout.
     """
+    _checked(space)
     if layout.kind == "lattice" and sql.tables:
         return _lattice_tables(space, version, sql)
     if layout.kind != "pq":
@@ -90,7 +91,7 @@ def space_tables(space: str, version: int, layout: Layout, sql: SqlDistance) -> 
     if turn.size and turn.shape[0] != books.shape[0] * books.shape[2]:
         raise DataError(f"rotation: expected {books.shape[0] * books.shape[2]} rows, got {turn.shape}")
     parts, symbols = np.indices(books.shape[:2]).reshape(2, -1)
-    centroids = pa.array(list(books.reshape(-1, books.shape[2])), pa.list_(pa.float32()))
+    centroids = pa.array(list(books.reshape(parts.size, books.shape[2])), pa.list_(pa.float32()))
     axes = pa.array(list(turn), pa.list_(pa.float32()))
     return [
         (
