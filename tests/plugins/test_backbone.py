@@ -45,6 +45,26 @@ def test_vectors_are_the_mean_of_the_packages_own_feature_map(items: xmr.Items, 
     np.testing.assert_allclose(Lite0Grid().encode(items).values, regions, rtol=1e-3, atol=1e-3)  # float16
 
 
+@pytest.mark.parametrize("side", [64, 288])
+def test_regions_of_another_side_are_the_packages_own(items: xmr.Items, side: int) -> None:
+    network = package.EfficientNet.from_name("efficientnet-lite0", image_size=side)
+    network.load_state_dict(torch.load(xmr_backbone.weights_file(), weights_only=True))
+    from PIL import Image
+
+    pictures = [Image.fromarray(np.asarray(item)).convert("RGB").resize((side, side), 3) for item in items.data]
+    pixels = (np.stack([np.asarray(picture, np.float32) for picture in pictures]) - 127) / 128
+    with torch.inference_mode():
+        maps = network.eval().extract_features(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
+    expected = maps.flatten(2).transpose(1, 2).numpy()  # (3, (side / 32)^2, 1280)
+    np.testing.assert_allclose(Lite0Grid(side=side).encode(items).values, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [0, -32, 31, 225])
+def test_side_is_a_multiple_of_32(side: int) -> None:
+    with pytest.raises(xmr.ConfigError, match="side"):
+        Lite0Grid(side=side)
+
+
 def test_pixels_are_resized_without_cropping_and_scaled(items: xmr.Items) -> None:
     pixels = Lite0().pixels(items)
     assert (pixels.shape, pixels.dtype) == ((3, 3, 224, 224), np.float32)
