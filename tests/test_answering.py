@@ -184,6 +184,8 @@ def test_attention_comes_with_its_words(learnt: Library, pictures: list[Path]) -
 def test_attention_can_be_drawn(learnt: Library, pictures: list[Path], tmp_path: Path) -> None:
     learnt.answer(pictures[0], "what colour is this?").draw(tmp_path / "seen.png")
     assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(xmr.DataError, match="expected a question from 0 to 0, got 5"):
+        learnt.answer(pictures[0], "what colour is this?").draw(question=5)
 
 
 def test_pictures_may_be_given_in_any_way_and_stored(learnt: Library, pictures: list[Path]) -> None:
@@ -268,6 +270,8 @@ def test_a_recipe_that_cannot_answer_says_why(recipe: str, error: type[Exception
 
 
 def test_an_answerer_is_no_part_of_a_pipeline() -> None:
+    with pytest.raises(xmr.ConfigError, match="'guess' answers questions and gives nothing to index"):
+        xmr.Pipeline.parse("guess >> flat")
     with pytest.raises(xmr.ConfigError, match="'guess' answers questions and ends no pipeline"):
         xmr.Pipeline.parse("toy >> guess")
 

@@ -232,6 +232,9 @@ def test_the_query_and_its_hits_are_drawn_below_each_other(db: xmr.Library) -> N
     found = db.search(text=["a red thing", "a blue thing"], k=2, explain=True)
     one, all_three = db.attention(text="a blue thing")[0].draw(), found.draw(query=1)
     assert all_three.height == one.height + 2 * (drawing.COLUMN + drawing.GAP)
+    for query in (-1, 2):
+        with pytest.raises(xmr.DataError, match=f"expected a query from 0 to 1, got {query}"):
+            found.draw(query=query)
 
 
 def test_a_place_is_as_bright_as_its_weight_by_the_largest() -> None:

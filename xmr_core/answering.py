@@ -177,6 +177,8 @@ class Answers(Sequence[Answer]):
 
         if not self.attention:
             raise DataError("draw: the answerer pays no attention, there is nothing to draw")
+        if not 0 <= question < len(self.attention):
+            raise DataError(f"draw: expected a question from 0 to {len(self.attention) - 1}, got {question}")
         return draw(self.attention[question], file, font)
 
     def __len__(self) -> int:

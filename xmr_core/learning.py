@@ -229,7 +229,8 @@ def _checkpoints(store: Store, learner: Learnt, questions: Questions) -> Path | 
     if store.folder is None:
         return None
     digest = hashlib.sha256(repr(learner).encode())
-    for column in (questions.images.keys, questions.texts.data, questions.answers):
+    contents = [content_of(picture) for picture in questions.images.data]
+    for column in (questions.images.keys, contents, questions.texts.data, questions.answers):
         digest.update(repr(list(column)).encode())
     digest.update(questions.image_of.tobytes())
     return store.folder / "checkpoints" / digest.hexdigest()[:16]

@@ -278,6 +278,9 @@ def _roles(names: list[str]) -> list[Role]:
     """The role of each name by its place; an error names what may stand there."""
     registry = default()
     first, last = names[0], names[-1]
+    for name in names[:-1]:
+        if registry.has("answerer", name) and not (registry.has("fuser", name) or registry.has("encoder", name)):
+            raise ConfigError(f"{name!r} answers questions and gives nothing to index: Library.learn takes its recipe")
     if registry.has("answerer", last) and not registry.has("indexer", last):
         raise ConfigError(f"{last!r} answers questions and ends no pipeline: Library.learn takes its recipe")
     if not registry.has("indexer", last) and (registry.has("encoder", last) or registry.has("fuser", last)):

@@ -112,6 +112,8 @@ class Results(Sequence[Hit]):
 
         if self._explained is None:
             raise DataError("draw: there is no attention to draw; search with explain=True")
+        if not 0 <= query < len(self.ids):
+            raise DataError(f"draw: expected a query from 0 to {len(self.ids) - 1}, got {query}")
         hits = [hit.attention for hit in self.of(query) if hit.attention]
         return draw([*self.attention[query : query + 1], *hits], file, font)
 

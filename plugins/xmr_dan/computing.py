@@ -14,7 +14,19 @@ from torch import Tensor
 
 import xmr_core as xmr
 
-__all__ = ["Arrays", "device", "halves", "has_bfloat16", "numbers", "one_cycle", "paper_sgd", "randomness", "tensors"]
+__all__ = [
+    "Arrays",
+    "device",
+    "halves",
+    "has_bfloat16",
+    "memory_of",
+    "numbers",
+    "one_cycle",
+    "paper_sgd",
+    "randomness",
+    "remember",
+    "tensors",
+]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -70,3 +82,23 @@ def numbers(named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
 def tensors(named: Arrays) -> dict[str, Tensor]:
     """The inverse of `numbers`."""
     return {name: torch.from_numpy(np.array(array)) for name, array in named.items()}
+
+
+def memory_of(optimiser: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
+    """What an optimiser keeps of each parameter i, as arrays `i/name` for a checkpoint."""
+    states = optimiser.state_dict()["state"]
+    return {
+        f"{i}/{name}": torch.as_tensor(value).cpu().numpy().copy()
+        for i, memory in states.items()
+        for name, value in memory.items()
+        if value is not None
+    }
+
+
+def remember(optimiser: torch.optim.Optimizer, memory: Arrays) -> None:
+    """The inverse of `memory_of`; rates and the like stay as they are."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, array in memory.items():
+        i, name = key.split("/", 1)
+        states.setdefault(int(i), {})[name] = torch.from_numpy(np.array(array))
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})

@@ -28,10 +28,12 @@ from xmr_dan.computing import (
     device,
     halves,
     has_bfloat16,
+    memory_of,
     numbers,
     one_cycle,
     paper_sgd,
     randomness,
+    remember,
     tensors,
 )
 from xmr_dan.inputs import check_regions, check_words, regions_of
@@ -241,8 +243,7 @@ class Training:
         """All that a checkpoint needs."""
         arrays = {f"net/{name}": array for name, array in numbers(self.network.state_dict()).items()}
         arrays |= {f"best/{name}": array for name, array in self.best.items()}
-        for i, memory in self.optimiser.state_dict()["state"].items():
-            arrays |= {f"optimiser/{i}/{name}": array for name, array in numbers(memory).items()}
+        arrays |= {f"optimiser/{name}": array for name, array in memory_of(self.optimiser).items()}
         return arrays | {"epoch": np.array([self.epoch]), "accuracy": np.array([self.accuracy])}
 
     def _restore(self, saved: Arrays) -> None:
@@ -250,11 +251,7 @@ class Training:
             return
         self.network.load_state_dict(tensors(below("net", saved)))
         self.best = below("best", saved)
-        memories: dict[int, dict[str, Tensor]] = {}
-        for key, array in below("optimiser", saved).items():
-            index, name = key.split("/", 1)
-            memories.setdefault(int(index), {})[name] = torch.from_numpy(np.array(array))
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": memories})
+        remember(self.optimiser, below("optimiser", saved))
         self.epoch, self.accuracy = int(saved["epoch"][0]), float(saved["accuracy"][0])
 
 

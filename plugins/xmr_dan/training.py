@@ -19,15 +19,18 @@ from torch import Tensor, nn
 
 import xmr_core as xmr
 from xmr_core import measures, runs
+from xmr_core.parts import below
 from xmr_dan.computing import (
     Arrays,
     device,
     halves,
     has_bfloat16,
+    memory_of,
     numbers,
     one_cycle,
     paper_sgd,
     randomness,
+    remember,
     tensors,
 )
 from xmr_dan.inputs import check_regions, check_words, regions_of, words_of
@@ -232,20 +235,13 @@ class Training:
         """All that the next epoch depends on."""
         arrays = {f"network/{name}": array for name, array in numbers(self.network.state_dict()).items()}
         arrays |= {f"best/{name}": array for name, array in self.best.items()}
-        for i, memory in self.optimiser.state_dict()["state"].items():
-            arrays |= {f"optimiser {i}/{name}": torch.as_tensor(value).cpu().numpy() for name, value in memory.items()}
+        arrays |= {f"optimiser/{name}": array for name, array in memory_of(self.optimiser).items()}
         return arrays | {"epoch": np.array(self.epoch + 1), "recall": np.array(self.recall)}
 
     def _restore(self, saved: Arrays) -> None:
-        parts: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, array in saved.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = array
-        self.network.load_state_dict(tensors(parts["network"]))
-        self.best = parts.get("best", {})
-        memories = {int(part.split()[1]): tensors(arrays) for part, arrays in parts.items() if part[:3] == "opt"}
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": memories, "param_groups": groups})
+        self.network.load_state_dict(tensors(below("network", saved)))
+        self.best = below("best", saved)
+        remember(self.optimiser, below("optimiser", saved))
         self.epoch, self.recall = int(saved["epoch"]), float(saved["recall"])
 
 
