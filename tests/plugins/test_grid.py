@@ -143,6 +143,11 @@ def test_regions_are_the_last_map_row_by_row(weights: str, pictures: xmr.Items) 
     np.testing.assert_allclose(features.values[0, 8 * 2 + 5], want[:, 2, 5], atol=2e-3)
 
 
+def test_a_device_that_is_none_is_refused(weights: str, pictures: xmr.Items) -> None:
+    with pytest.raises(xmr.ConfigError, match="device='potato'"):
+        Grid(weights=weights, model="plain", side=64, device="potato").encode(pictures)
+
+
 def resized(pictures: xmr.Items, side: int) -> Any:
     from PIL import Image
 
