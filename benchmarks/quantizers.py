@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -214,10 +215,12 @@ def shown(results: list[Result], title: str) -> Table:
 
 def draw(results: list[Result], file: Path) -> None:
     """Recall@10 against bytes, a line a kind of quantizer."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=matplotlib.colormaps["Dark2"].colors + matplotlib.colormaps["Set2"].colors)
     kinds: dict[str, list[Result]] = {}
     for r in sorted(results, key=lambda r: r.bytes):
         kinds.setdefault(_kind(r.quantizer), []).append(r)
@@ -236,7 +239,7 @@ def _kind(name: str) -> str:
     """A quantizer's name without its size: the same for all bytes."""
     parts = [part.split("(")[0] for part in name.split(" >> ")]
     more = ", rerank" * name.endswith(", rerank")
-    return " >> ".join(parts) + more if len(parts) > 1 else "".join(c for c in name if not c.isdigit()).replace("x", "")
+    return " >> ".join(parts) + more if len(parts) > 1 else re.sub(r"(?<!SQ)\d+(x\d+)?", "", name)
 
 
 def main() -> None:
@@ -270,7 +273,7 @@ def main() -> None:
             writer.writerow(asdict(results[-1]))
             file.flush()
     title = f"{len(base):,} base, {len(learn):,} learn, {len(queries):,} queries, {args.threads} threads"
-    Console(width=120).print(shown(results, title))
+    Console(width=150).print(shown(results, title))
     draw(results, args.out.with_suffix(".png"))
 
 
