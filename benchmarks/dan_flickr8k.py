@@ -1,6 +1,7 @@
 """m-DAN on Flickr8k by the publisher's split, through the library: recall beside chance, and what indexes lose of it.
 
-    python benchmarks/dan_flickr8k.py flickr8k/ [--options 'epochs=12'] [--seed 0] [--file flickr.duckdb]
+    python benchmarks/dan_flickr8k.py flickr8k/ [--image 'lite0_grid(side=288)'] [--options 'epochs=12'] [--seed 0]
+        [--file flickr.duckdb]
     python benchmarks/dan_flickr8k.py flickr8k/ --ablation [--options 'epochs=6']     # steps=0 and steps=2, three seeds
 
 Learnt from 6,000 pictures with 30,000 sentences, of which the fuser holds pictures out to choose its epoch; measured on
@@ -112,13 +113,13 @@ def losses(db: Library, seed: int, console: Console) -> Table:
     return table
 
 
-def ablation(db: Library, options: str, console: Console) -> Table:
+def ablation(db: Library, encoder: str, options: str, console: Console) -> Table:
     """Attention against means, the same training: mean and spread (standard deviation) over seeds."""
     table = Table("steps", *(f"{way} {name}" for way in ("t2i", "i2t") for name in FIGURES[:3]), title=f"seeds {SEEDS}")
     for steps in (0, 2):
         values = []
         for seed in SEEDS:
-            trained(db, f"each >> dan({joined(f'steps={steps}', options)}) >> flat", seed, console)
+            trained(db, f"{encoder} >> dan({joined(f'steps={steps}', options)}) >> flat", seed, console)
             found = db.evaluate("dan", queries="split = 'test'")
             values.append([100 * found.value(name, asked) for asked in ("text", "image") for name in FIGURES[:3]])
             console.print(f"steps={steps} seed={seed}", values[-1])
@@ -135,18 +136,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--options", default="", help="more options of dan, like 'epochs=6, dim=256'")
+    parser.add_argument("--image", default="lite0_grid", help="recipe of the encoder that gives regions")
     parser.add_argument("--ablation", action="store_true", help="steps=0 against steps=2 instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--file", type=Path, help="keep the library here: regions are computed once, then read back")
     args = parser.parse_args()
     console = Console(width=160)
+    encoder = f"each(image={args.image!r})"
     with tempfile.TemporaryDirectory() as folder, xmr.open(args.file or Path(folder) / "flickr.duckdb") as db:
         if not len(db.store.ids()):
             console.print(db.add(xmr.datasets.flickr8k(args.folder)))
         if args.ablation:
-            console.print(ablation(db, args.options, console))
+            console.print(ablation(db, encoder, args.options, console))
             return
-        trained(db, f"each >> dan({args.options}) >> flat", args.seed, console)
+        trained(db, f"{encoder} >> dan({args.options}) >> flat", args.seed, console)
         console.print(recalls(db))
         console.print(losses(db, args.seed, console))
 
