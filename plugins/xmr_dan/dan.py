@@ -37,7 +37,6 @@ class DanConfig:
         "softmax"  # against all wrong ones of a batch; "modern": the hardest alone; "paper": that, not normalised
     )
     margin: float | None = None  # by which a pair is to beat the hardest; None: 0.2, and 100 in the paper's loss
-    power: float = 0.5  # of the regions' numbers, their sign kept: peaks weigh less; 1: as they are, as in the paper
     temperature: float = 0.05  # of the softmax, per step; lower: only the hardest wrong ones count
     schedule: str = "quick"  # minutes on two cores; "paper": SGD for 60 epochs
     epochs: int | None = None  # passes over the pairs; None: the schedule's own; so for the next four
@@ -59,8 +58,6 @@ class DanConfig:
         for field in ("margin", "epochs", "batch", "sentences", "rate"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < np.inf:
                 raise xmr.ConfigError(field, getattr(self, field), "must be above 0, or None for the usual")
-        if not 0 < self.power <= 1:
-            raise xmr.ConfigError("power", self.power, "must be above 0, at most 1")
         if not 0 < self.temperature < np.inf:
             raise xmr.ConfigError("temperature", self.temperature, "must be above 0")
         if self.dropout is not None and not 0 <= self.dropout < 1:

@@ -20,31 +20,22 @@ from xmr_dan.nets import Dropout, Sentences, TextStep, VisualStart, VisualStep, 
 if TYPE_CHECKING:
     from xmr_dan.dan import DanConfig
 
-__all__ = ["Matching", "flattened"]
+__all__ = ["Matching"]
 
 SPREAD = 0.03  # of new words: rare ones stay short, and so say little; at 1 a third of R@1 is lost on Flickr8k
 
 Attended = tuple[Tensor, Tensor]  # steps (b, K + 1, dim) and weights (b, K, n or t)
 
 
-def flattened(regions: Tensor, power: float) -> Tensor:
-    """Numbers to a power of at most 1, their sign kept, so that few large ones do not outweigh the rest.
-
-    Source: Perronnin, Sanchez & Mensink, "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV 2010.
-    """
-    return regions if power == 1 else regions.sign() * regions.abs().pow(power)
-
-
 class Matching(nn.Module):
     """`pictures` and `sentences`: the vectors of steps 0..K, and what steps 1..K attended to."""
 
-    mean: Tensor  # (d,) of the regions to learn from, flattened,
+    mean: Tensor  # (d,) of the regions to learn from,
     scale: Tensor  # () and their spread
 
     def __init__(self, mean: Tensor, scale: Tensor, vocabulary: int, config: DanConfig, dropout: float = 0.0) -> None:
         super().__init__()
         d, dim = len(mean), config.dim
-        self.power = config.power
         self.unit = config.loss != "paper"  # what a step gives is of length 1
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
@@ -56,7 +47,7 @@ class Matching(nn.Module):
 
     def pictures(self, regions: Tensor, mask: Tensor | None) -> Attended:
         """Of regions (b, n, d), mask (b, n)."""
-        x = self.dropout((flattened(regions, self.power) - self.mean) / self.scale)  # (b, n, d)
+        x = self.dropout((regions - self.mean) / self.scale)  # (b, n, d)
         return self._remember(self.visual_start(x, mask), self.visual_steps, x, mask)
 
     def sentences(self, ids: Tensor, mask: Tensor) -> Attended:

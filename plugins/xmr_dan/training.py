@@ -33,7 +33,7 @@ from xmr_dan.computing import (
     tensors,
 )
 from xmr_dan.inputs import check_regions, check_words, regions_of, words_of
-from xmr_dan.matching import Matching, flattened
+from xmr_dan.matching import Matching
 from xmr_dan.objective import contrastive, hardest
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class Schedule:
 
 SCHEDULES = {
     "quick": Schedule(
-        epochs=10,
+        epochs=8,
         batch=128,
         sentences=2,
-        dropout=0.2,
+        dropout=0.3,
         word_dropout=0.1,
         optimiser=lambda p: torch.optim.AdamW(p, weight_decay=0.0),
         rate=1e-3,
@@ -133,8 +133,7 @@ class Training:
         linked = np.unique(self.learn[:, 0])
         rows = np.sort(np.random.default_rng(self.config.seed).permutation(linked)[:SAMPLE])
         dropout = self.schedule.dropout if self.config.dropout is None else self.config.dropout
-        mean, scale = standard(self.pairs.images, rows, self.config.power)
-        return Matching(mean, scale, len(self.unseen), self.config, dropout)
+        return Matching(*standard(self.pairs.images, rows), len(self.unseen), self.config, dropout)
 
     def _unseen(self) -> Tensor:
         """(vocabulary,) bool: the words that no sentence to learn from has; `<unk>` stands for them."""
@@ -269,12 +268,11 @@ def batches(links: Links, batch: int, sentences: int, rng: np.random.Generator) 
     yield from np.split(links[order], np.flatnonzero(np.diff(turn[order] // batch)) + 1)
 
 
-def standard(features: xmr.Features, rows: NDArray[np.int64], power: float) -> tuple[Tensor, Tensor]:
-    """The mean (d,) and one scale () that give regions of these pictures, flattened, mean 0 and mean square 1."""
+def standard(features: xmr.Features, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """The mean (d,) and the one scale () with which the regions of these pictures have mean 0 and mean square 1."""
     total, squares, count = np.zeros(features.values.shape[2]), 0.0, 0
     for start in range(0, len(rows), ROWS):
         regions, mask = regions_of(features, rows[start : start + ROWS], torch.device("cpu"))
-        regions = flattened(regions, power)
         x = (regions.flatten(0, 1) if mask is None else regions[mask]).numpy()  # (regions, d)
         total, squares, count = total + x.sum(axis=0), squares + float(np.vdot(x, x)), count + len(x)
     mean = total / count

@@ -131,14 +131,6 @@ def test_the_similarity_is_the_sum_over_all_steps_from_0() -> None:
     assert similarity(v, u).tolist() == [3.0 + 3.0]
 
 
-def test_regions_are_raised_to_a_power_with_their_sign_kept() -> None:
-    pairs = book()
-    values = pairs.images.values
-    roots = replace(pairs, images=xmr.Features("image", np.sign(values) * np.sqrt(np.abs(values))))
-    rooted, plain = Dan(**SMALL, power=0.5).fit(pairs), Dan(**SMALL, power=1.0).fit(roots)
-    np.testing.assert_allclose(rooted.fuse(pairs.images).values, plain.fuse(roots.images).values, atol=1e-4)
-
-
 def test_the_loss_of_three_sentences_by_hand() -> None:
     scores = torch.tensor([[1.0, 2.0, 5.0], [4.0, 0.0, 3.0]])  # 2 pictures, 3 sentences
     own = torch.tensor([[True, True, False], [False, False, True]])
@@ -399,8 +391,7 @@ def test_too_few_pairs_teach_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("steps", -1), ("dim", 0), ("loss", "hinge"), ("temperature", 0.0), ("power", 0.0),
-     ("power", 1.5), ("schedule", "slow"), ("margin", 0.0),
+    [("steps", -1), ("dim", 0), ("loss", "hinge"), ("temperature", 0.0), ("schedule", "slow"), ("margin", 0.0),
      ("epochs", 0), ("batch", 0), ("sentences", 0), ("rate", -1.0), ("dropout", 1.0), ("validation", -1), ("seed", -1)],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(option: str, value: Any) -> None:
