@@ -28,11 +28,13 @@ from xmr_core.pipeline import Pipeline
 INDEXES = (
     "flat",
     "hnsw",
-    "pq(bytes=64)",
-    "pq(bytes=16)",
     "sign >> hamming",
+    "pq(bytes=64)",
+    "pca(dim=128) >> pq(bytes=64)",
+    "pca(dim=64) >> pq(bytes=16)",
+    "pca(dim=32) >> pq(bytes=8)",
     "catalyzer(inverse=0, epochs=20) >> lattice",
-    "catalyzer(dim=40, inverse=0, epochs=20) >> lattice(dim=40)",
+    "pca(dim=24) >> lattice",
 )
 SEEDS = (0, 1, 2)
 FIGURES = ("R@1", "R@5", "R@10", "median rank", "mean rank")
