@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core import pictures
 from xmr_core.components import Form
-from xmr_core.devices import device
 
 if TYPE_CHECKING:
     import torch
@@ -92,8 +91,8 @@ class Grid(xmr.Encoder):
 class Network:
     """A network in eval mode, on its device, with the colours it was trained on."""
 
-    def __init__(self, module: Any, maps: Callable[..., Any], colours: tuple[Any, Any], where: torch.device) -> None:
-        self.module, self._maps, self.device = module.to(where).eval(), maps, where
+    def __init__(self, module: Any, maps: Callable[..., Any], colours: tuple[Any, Any], device: str) -> None:
+        self.module, self._maps, self.device = module.to(device).eval(), maps, device
         self.mean, self.deviation = (np.asarray(colour, np.float32) for colour in colours)  # (3,) each
 
     def regions(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -115,7 +114,6 @@ def _network(config: GridConfig) -> Network:
     """The network of a config, once a process."""
     import torch
 
-    where = device(config.device)
     with torch.random.fork_rng(devices=[]):  # what torch fills new layers with is nobody else's business
         module, maps, colours = (_of_timm if config.package == "timm" else _of_torchvision)(config.model)
     try:
@@ -123,7 +121,11 @@ def _network(config: GridConfig) -> Network:
     except RuntimeError as error:
         told = " ".join(str(error).split())[:200]
         raise xmr.ConfigError("weights", config.weights, f"do not fit {config.model!r}: {told}") from None
-    return Network(module, maps, colours, where)
+    wanted = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device
+    try:
+        return Network(module, maps, colours, "cpu" if wanted == "auto" else wanted)
+    except (RuntimeError, AssertionError) as error:  # no name of a device, or of one that is not there
+        raise xmr.ConfigError("device", config.device, " ".join(str(error).split())[:200]) from None
 
 
 def _of_timm(model: str) -> tuple[Any, Any, tuple[Any, Any]]:

@@ -1,4 +1,4 @@
-"""What the training of both networks stands on: random numbers, rates, tensors as arrays."""
+"""What the training of both networks stands on: where and how to compute, random numbers, rates, tensors as arrays."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import xmr_core as xmr
+
 __all__ = [
     "Arrays",
+    "device",
     "halves",
+    "has_bfloat16",
     "memory_of",
     "numbers",
     "one_cycle",
@@ -25,6 +29,26 @@ __all__ = [
 ]
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+def device(name: str) -> torch.device:
+    """Where a network computes; "auto" is the GPU where there is one. Raises ConfigError on a place that is none."""
+    there = torch.cuda.is_available()
+    try:
+        where = torch.device(("cuda" if there else "cpu") if name == "auto" else name)
+    except RuntimeError:
+        raise xmr.ConfigError("device", name, "must be auto, cpu, cuda, or one GPU of several, like cuda:1") from None
+    if where.type == "cuda" and not there:
+        raise xmr.ConfigError("device", name, "there is no GPU that torch can use; auto takes one where there is")
+    return where
+
+
+def has_bfloat16(where: torch.device) -> bool:
+    """True where bfloat16 products are quicker than float32 ones."""
+    if where.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    look = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 cannot say
+    return look is not None and bool(look().get("avx512_bf16"))
 
 
 @contextmanager

@@ -22,11 +22,12 @@ from torch import Tensor
 import xmr_core as xmr
 from xmr_core import runs
 from xmr_core.answering import accuracies, frequent_answers
-from xmr_core.devices import device, has_bfloat16
 from xmr_core.parts import below
 from xmr_dan.computing import (
     Arrays,
+    device,
     halves,
+    has_bfloat16,
     memory_of,
     numbers,
     one_cycle,

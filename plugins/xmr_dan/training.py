@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 import xmr_core as xmr
 from xmr_core import measures, runs
-from xmr_core.devices import device, has_bfloat16
 from xmr_core.parts import below
 from xmr_dan.computing import (
     Arrays,
+    device,
     halves,
+    has_bfloat16,
     memory_of,
     numbers,
     one_cycle,

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xmr_core import IMAGE, TEXT, DataError, Embeddings, Items, Pairs, pack_bits, runs
-from xmr_core.devices import device
 from xmr_core.measures import average_precision, between
 from xmr_dcmh import objective
 from xmr_dcmh.cnnf import Cnnf
@@ -45,7 +44,7 @@ def trained_nets(dcmh: Dcmh, pairs: Pairs) -> dict[str, NDArray[Any]]:
         image = _side(dcmh, pairs.images, pairs.links[learn, 0])
         text = _side(dcmh, pairs.texts, pairs.links[learn, 1])
         validate = functools.partial(_score, image, text, pairs, held_out) if len(held_out) else None
-        train((image, text), similarities(pairs, learn, device(config.device)), schedule(config), config.seed, validate)
+        train((image, text), similarities(pairs, learn, device(config)), schedule(config), config.seed, validate)
     return {f"net/{side.modality}/{key}": array for side in (image, text) for key, array in side.weights().items()}
 
 
@@ -56,7 +55,7 @@ def stored_net(dcmh: Dcmh, modality: str, state: Mapping[str, NDArray[Any]]) -> 
     with _randomness(dcmh.config.seed):  # first weights, which are overwritten
         net = _new_net(dcmh, modality, mean, torch.ones_like(mean), pretrained=False)
     net.load_state_dict(tensors)
-    return net.to(device(dcmh.config.device)).eval()
+    return net.to(device(dcmh.config)).eval()
 
 
 def split(pairs: Pairs, validation: int, seed: int) -> tuple[Rows, Rows]:
@@ -94,10 +93,17 @@ def schedule(config: DcmhConfig) -> Schedule:
     return Schedule(epochs, batch, rates, optimiser, partition, config.gamma, config.eta, config.text_first)
 
 
+def device(config: DcmhConfig) -> torch.device:
+    """Where the nets compute."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
 def _side(dcmh: Dcmh, items: Items, linked: Rows) -> Side:
     """A modality with its new net and its inputs: vectors held in memory, or pixels read anew for each batch."""
     part: Any = dcmh.parts[items.modality]
-    where = device(dcmh.config.device)
+    where = device(dcmh.config)
     if isinstance(part, Cnnf):  # the paper standardises nothing
         vectors = torch.zeros(0)
         mean, scale = torch.zeros(part.feature_dim), torch.ones(part.feature_dim)
