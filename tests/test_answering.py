@@ -293,6 +293,10 @@ def test_an_unreadable_picture_is_named_and_nothing_is_learnt(db: Library, pictu
     pictures[1].write_bytes(b"no picture")
     with pytest.raises(xmr.DataError, match="'green': no picture that Pillow knows"):
         db.learn("guess", questions(pictures))
+    for gone in pictures[:2]:
+        gone.unlink()
+    with pytest.raises(xmr.DataError, match="2 pictures cannot be read"):
+        db.learn("guess", questions(pictures))
     assert db.answerers() == []
 
 

@@ -19,6 +19,7 @@ from xmr_core.answering import Answerer, Answers, QuestionFeatures, Questions, a
 from xmr_core.attention import Attention
 from xmr_core.components import Encoder
 from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StateError, StorageError
+from xmr_core.pictures import unreadable
 from xmr_core.pipeline import calls
 from xmr_core.registry import default
 from xmr_core.spaces import leave_no_empty
@@ -215,6 +216,19 @@ def _require_answers(questions: Questions) -> None:
         raise DataError(f"{told}; give triples of picture, question and answers", bare)
 
 
+def _contents(images: Items) -> list[str]:
+    """The sha256 of each picture. Raises DataError that names all that cannot be read."""
+    contents, faults = [], {}
+    for key, picture in zip(images.keys, images.data, strict=True):
+        try:
+            contents.append(content_of(picture))
+        except DataError as error:
+            faults[key] = str(error)
+    if faults:
+        raise unreadable(faults)
+    return contents
+
+
 def _stored(store: Store, questions: Questions) -> Questions:
     """The same questions about the library's own pictures, whose features are kept, where it has all of them."""
     images = questions.images
@@ -228,9 +242,10 @@ def _stored(store: Store, questions: Questions) -> Questions:
 def _checkpoints(store: Store, learner: Learnt, questions: Questions) -> Path | None:
     if store.folder is None:
         return None
+    images = questions.images
+    contents = store.match(IMAGE, images.keys)[1] if images.stored else _contents(images)
     digest = hashlib.sha256(repr(learner).encode())
-    contents = [content_of(picture) for picture in questions.images.data]
-    for column in (questions.images.keys, contents, questions.texts.data, questions.answers):
+    for column in (images.keys, contents, questions.texts.data, questions.answers):
         digest.update(repr(list(column)).encode())
     digest.update(questions.image_of.tobytes())
     return store.folder / "checkpoints" / digest.hexdigest()[:16]
