@@ -23,7 +23,7 @@ from rich.table import Table
 
 import xmr_core as xmr
 from xmr_core.library import Library
-from xmr_core.pipeline import Pipeline
+from xmr_core.recipes import Pipeline
 
 INDEXES = (
     "flat",

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import xmr_core as xmr
-from xmr_core import registry, runs
-from xmr_core.tracking import LibraryRun
+from xmr_core import registry
+from xmr_core.library.run import LibraryRun
+from xmr_core.progress import encode_cached, use_run
 
 PUBLISHED = {16: (0.7410, 0.7827), 32: (0.7465, 0.7900), 64: (0.7485, 0.7932)}  # Jiang & Li, CVPR 2017, DCMH
 
@@ -32,8 +33,8 @@ def features(db: xmr.Library, console: Console) -> None:
     assert isinstance(backbone, xmr.Encoder)
     pictures = db.store.items(db.store.ids("image"), "image")
     start = time.perf_counter()
-    with LibraryRun(db.store, "features", progress=True) as run, runs.use(run):
-        runs.encode(backbone, pictures)
+    with LibraryRun(db.store, "features", progress=True) as run, use_run(run):
+        encode_cached(backbone, pictures)
     taken = time.perf_counter() - start
     console.print(f"features of {len(pictures):,} pictures: {taken:.0f} s, {len(pictures) / taken:.0f} a second")
 

@@ -24,8 +24,8 @@ from rich.progress import track
 from rich.table import Table
 
 import xmr_core as xmr
-from xmr_core.distances import distances
 from xmr_core.registry import default
+from xmr_core.search.distances import distances
 from xmr_core.testing import clustered
 
 SIFT = Path(os.environ.get("XMR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "sift"

@@ -31,8 +31,8 @@ from rich.progress import track
 from rich.table import Table
 
 import xmr_core as xmr
-from xmr_core.pipeline import Pipeline
-from xmr_core.reranking import rerank
+from xmr_core.recipes import Pipeline
+from xmr_core.search.reranking import rerank
 
 BATCH = 1000  # queries searched at once
 RERANKED = 200  # candidates

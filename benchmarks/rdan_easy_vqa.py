@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 import xmr_core as xmr
-from xmr_core import datasets, runs
-from xmr_core.learning import Learnt
-from xmr_core.tracking import LibraryRun
+from xmr_core import datasets
+from xmr_core.library.answers import Learnt
+from xmr_core.library.run import LibraryRun
+from xmr_core.progress import encode_cached, use_run
 
 SHOWN = 12  # questions whose attention is kept
 
@@ -32,8 +33,8 @@ def features(db: xmr.Library, recipe: str, console: Console) -> None:
     encoder = Learnt.parse(recipe).encoder
     pictures = db.store.items(db.store.ids("image"), "image")
     start = time.perf_counter()
-    with LibraryRun(db.store, "features", progress=True) as run, runs.use(run):
-        runs.encode(encoder, pictures)
+    with LibraryRun(db.store, "features", progress=True) as run, use_run(run):
+        encode_cached(encoder, pictures)
     taken = time.perf_counter() - start
     console.print(f"regions of {len(pictures):,} pictures: {taken:.0f} s, {len(pictures) / taken:.0f} a second")
 

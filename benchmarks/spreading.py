@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import xmr_core as xmr
-from xmr_core.pipeline import Pipeline
+from xmr_core.recipes import Pipeline
 from xmr_spreading.objective import koleo
 
 EVEN = -5.50  # KoLeo of 256 points drawn evenly from the sphere in 24 dimensions

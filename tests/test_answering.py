@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.answering import accuracies, frequent_answers
-from xmr_core.learning import Learnt
 from xmr_core.library import Library
+from xmr_core.library.answers import Learnt
 from xmr_core.testing import conformance
+from xmr_core.vqa import accuracies, frequent_answers
 
 COLOURS = ["red", "green", "blue", "white"]
 ASKED = ["what colour is this?", "say its colour"]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
-from xmr_core import drawing
-from xmr_core.attention import Attention, rows
+from xmr_core.explain import drawing
+from xmr_core.explain.attention import Attention, rows
 
 pytestmark = pytest.mark.usefixtures("toy")
 STEPS = "SELECT step, token, weight FROM xmr.attention WHERE item_id = {} ORDER BY step, position"

@@ -673,7 +673,7 @@ def test_a_process_killed_while_adding_leaves_nothing_behind(db: Library, tmp_pa
     db.close()
     code = (
         "import os, signal, xmr_core as xmr\n"
-        "from xmr_core import library\n"
+        "from xmr_core.library import library\n"
         "library.ADD_BLOCK = 10\n"
         "kept, blocks = library.prepare, []\n"
         "def prepare(items):\n"

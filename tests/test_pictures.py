@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import xmr_core as xmr
-from xmr_core import pictures
+from xmr_core.images import check_images, decode_image, decode_images, unreadable
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -28,7 +28,7 @@ def noise(width: int = 64, height: int = 48) -> Image.Image:
 
 def corner(item: object) -> tuple[int, ...]:
     """The upper left pixel, read as RGB."""
-    image = pictures.decode(item)
+    image = decode_image(item)
     assert image.mode == "RGB"
     pixel = image.getpixel((0, 0))
     assert isinstance(pixel, tuple)
@@ -40,7 +40,7 @@ def test_a_path_bytes_an_image_and_an_array_are_the_same(tmp_path: Path) -> None
     path = tmp_path / "noise.png"
     image.save(path)
     for item in (path, str(path), path.read_bytes(), image, np.asarray(image)):
-        np.testing.assert_array_equal(np.asarray(pictures.decode(item)), np.asarray(image))
+        np.testing.assert_array_equal(np.asarray(decode_image(item)), np.asarray(image))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_palette_with_a_transparent_colour_lies_on_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putdata([0, 1])
-    drawn = pictures.decode(file_of(image, transparency=0))
+    drawn = decode_image(file_of(image, transparency=0))
     assert [drawn.getpixel((x, 0)) for x in (0, 1)] == [WHITE, (0, 0, 255)]
 
 
@@ -79,7 +79,7 @@ def test_exif_turns_the_picture_upright() -> None:
     image.putpixel((0, 0), RED)
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned by a quarter, clockwise
-    upright = pictures.decode(file_of(image, exif=turned))
+    upright = decode_image(file_of(image, exif=turned))
     assert upright.size == (1, 2)
     assert upright.getpixel((0, 0)) == RED
 
@@ -90,20 +90,20 @@ def test_of_a_film_the_first_picture_is_taken() -> None:
 
 
 def test_one_pixel_is_a_picture() -> None:
-    assert pictures.decode(np.zeros((1, 1, 3), np.uint8)).size == (1, 1)
+    assert decode_image(np.zeros((1, 1, 3), np.uint8)).size == (1, 1)
 
 
 def test_what_is_given_is_left_as_it_is() -> None:
     image = Image.open(io.BytesIO(file_of(noise(800, 600), "JPEG")))
-    pictures.decode(image, at_least=100)
+    decode_image(image, at_least=100)
     assert image.size == (800, 600)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_no_smaller_than_asked() -> None:
     data = file_of(noise(800, 600), "JPEG")
-    assert pictures.decode(data, at_least=150).size == (200, 150)
-    assert pictures.decode(data, at_least=151).size == (400, 300)
-    assert pictures.decode(data).size == (800, 600)
+    assert decode_image(data, at_least=150).size == (200, 150)
+    assert decode_image(data, at_least=151).size == (400, 300)
+    assert decode_image(data).size == (800, 600)
 
 
 BAD = {
@@ -124,12 +124,12 @@ BAD = {
 @pytest.mark.parametrize("item", BAD.values(), ids=BAD)
 def test_what_is_no_picture_is_refused(item: object) -> None:
     with pytest.raises(xmr.DataError):
-        pictures.decode(item)
+        decode_image(item)
 
 
 def test_check_names_the_bad_ones_and_why() -> None:
     items = xmr.Items(xmr.IMAGE, [noise(), *BAD.values(), file_of(noise(), "JPEG")], ["good", *BAD, "good too"])
-    reasons = pictures.check(items)
+    reasons = check_images(items)
     assert list(reasons) == list(BAD)
     assert "truncated" in reasons["truncated JPEG"]
     assert reasons["text"] == "no picture that Pillow knows"
@@ -138,7 +138,7 @@ def test_check_names_the_bad_ones_and_why() -> None:
 
 
 def test_vectors_are_not_checked_as_pictures() -> None:
-    assert pictures.check(xmr.Items(xmr.IMAGE, np.ones((2, 3)))) == {}
+    assert check_images(xmr.Items(xmr.IMAGE, np.ones((2, 3)))) == {}
 
 
 def test_decode_each_keeps_the_order_and_raises_after_the_last_good_one() -> None:
@@ -147,7 +147,7 @@ def test_decode_each_keeps_the_order_and_raises_after_the_last_good_one() -> Non
     items = xmr.Items(xmr.IMAGE, [*data[:50], b"bad", *data[50:]], [f"k{i}" for i in range(100)])
     seen: list[int] = []
     with pytest.raises(xmr.DataError, match="1 picture cannot be read: 'k50': no picture that Pillow knows") as raised:
-        seen.extend(pictures.decode_each(items, lambda picture: picture.width))
+        seen.extend(decode_images(items, lambda picture: picture.width))
     assert seen == widths
     assert raised.value.keys == ("k50",)
 
@@ -155,14 +155,14 @@ def test_decode_each_keeps_the_order_and_raises_after_the_last_good_one() -> Non
 def test_decode_each_may_be_left_early() -> None:
     items = xmr.Items(xmr.IMAGE, [np.zeros((1, 1, 3), np.uint8)] * 1000)
     used: list[int] = []
-    each = pictures.decode_each(items, lambda picture: used.append(1))
+    each = decode_images(items, lambda picture: used.append(1))
     next(each)
     each.close()  # type: ignore[attr-defined]  # a generator, typed as what it promises
     assert len(used) < 100
 
 
 def test_many_bad_pictures_are_counted_and_ten_are_named() -> None:
-    error = pictures.unreadable({f"k{i}": "why" for i in range(12)})
+    error = unreadable({f"k{i}": "why" for i in range(12)})
     assert str(error).startswith("12 pictures cannot be read: 'k0': why; ")
     assert str(error).endswith("'k9': why; and 2 more")
     assert len(error.keys) == 12
@@ -173,4 +173,4 @@ def test_an_error_of_what_is_done_with_a_picture_is_not_taken_for_a_bad_picture(
         return 1 / 0
 
     with pytest.raises(ZeroDivisionError):
-        list(pictures.decode_each(xmr.Items(xmr.IMAGE, [noise()]), divide))
+        list(decode_images(xmr.Items(xmr.IMAGE, [noise()]), divide))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import xmr_core as xmr
-from xmr_core.pipeline import calls
+from xmr_core.recipes import calls
 
 pytestmark = pytest.mark.usefixtures("toy")
 

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.regions import DIGEST, Regions, digests_of
-from xmr_core.tracking import LibraryRun
+from xmr_core.library.region_cache import DIGEST, Regions, digests_of
+from xmr_core.library.run import LibraryRun
+from xmr_core.progress import concatenate, encode_cached, use_run
 
 pytestmark = pytest.mark.usefixtures("toy")
 RECIPE = "gaze >> flat"
@@ -39,9 +39,9 @@ def encoded(db: xmr.Library) -> int:
     from xmr_toy import Patches
 
     before = Patches.encoded
-    with LibraryRun(db.store, progress=False) as run, runs.use(run):
+    with LibraryRun(db.store, progress=False) as run, use_run(run):
         items = db.store.items(db.store.ids("image"), "image")
-        kept = runs.encode(Patches(), items)
+        kept = encode_cached(Patches(), items)
         np.testing.assert_array_equal(kept.values, Patches().encode(items).values)
     return Patches.encoded - before - len(items)
 
@@ -173,7 +173,7 @@ def test_a_killed_process_keeps_what_it_had(db: xmr.Library, tmp_path: Path) -> 
     db.close()
     code = (
         "import os, signal, xmr_core as xmr\n"
-        "from xmr_core import regions, tracking\n"
+        "from xmr_core.library import region_cache as regions, run as tracking\n"
         "tracking.REGION_BLOCK = 1\n"
         "write, values = regions._write, []\n"
         "def torn(file, offset, array):\n"
@@ -204,12 +204,11 @@ def test_digests_are_those_of_the_store() -> None:
 
 
 def test_blocks_are_bounded_by_bytes(db: xmr.Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xmr_core import pipeline
 
     db.fit(RECIPE)
     whole = db.encode(text=["a red thing"] * 7, space=None).values
-    monkeypatch.setattr(pipeline, "FIRST", 2)
-    monkeypatch.setattr(pipeline, "BLOCK_BYTES", 1)
+    monkeypatch.setattr("xmr_core.recipes.FIRST", 2)
+    monkeypatch.setattr("xmr_core.recipes.BLOCK_BYTES", 1)
     np.testing.assert_array_equal(db.encode(text=["a red thing"] * 7).values, whole)
 
 
@@ -226,7 +225,7 @@ def test_embeddings_made_elsewhere_want_no_encoder(db: xmr.Library) -> None:
 def test_features_may_be_half_precision() -> None:
     halves = xmr.Features("image", np.ones((2, 1, 3), np.float16))
     assert halves.vectors.dtype == np.float32
-    joined = runs.concatenate([halves, halves])
+    joined = concatenate([halves, halves])
     assert (joined.values.dtype, joined.values.shape) == (np.float16, (4, 1, 3))
     with pytest.raises(xmr.DataError, match="expected float32 or float16"):
         xmr.Features("image", np.ones((2, 3), np.float16))

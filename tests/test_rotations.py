@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xmr_core.rotations import hyperplanes, itq, principal_axes, random_rotation
+from xmr_core.search.rotations import hyperplanes, itq, principal_axes, random_rotation
 from xmr_core.testing import clustered
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import xmr_core as xmr
+from xmr_core.explain.contact_sheet import Row, Tile, contact_sheet, rows, write
 from xmr_core.library import Library
-from xmr_core.sheet import Row, Tile, contact_sheet, rows, write
 
 
 @pytest.fixture

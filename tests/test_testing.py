@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
-from xmr_core import pictures
-from xmr_core.distances import distances
-from xmr_core.exact import positions_of
+from xmr_core.images import check_images, decode_images
+from xmr_core.search.distances import distances
+from xmr_core.search.exact import positions_of
 from xmr_core.testing import clustered, conformance, feature_pairs, pairs
-from xmr_core.testing.laws import Laws
+from xmr_core.testing.contract import Laws
 
 # components that keep the contract
 
@@ -110,7 +110,7 @@ class Thumbnail(xmr.Encoder):
         return self.with_state({"mean": self.thumbnails(pairs.images).mean(axis=0)})
 
     def thumbnails(self, items):
-        small = pictures.decode_each(items, lambda picture: np.asarray(picture.resize((4, 4)), np.float32).ravel())
+        small = decode_images(items, lambda picture: np.asarray(picture.resize((4, 4)), np.float32).ravel())
         return np.array(list(small), np.float32).reshape(len(items), self.dim)
 
     def words(self, items):
@@ -530,7 +530,7 @@ class PaysTooMuchAttention(Mean):
 
 class FillsInBadPictures(Thumbnail):
     def thumbnails(self, items):
-        bad = set(pictures.check(items))
+        bad = set(check_images(items))
         good = [np.zeros((4, 4, 3), np.uint8) if k in bad else d for k, d in zip(items.keys, items.data, strict=True)]
         return super().thumbnails(replace(items, data=good))
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from xmr_core import datasets, measures
-from xmr_core.adding import Added
-from xmr_core.answering import Answer, Answerer, Answers, QuestionFeatures, Questions
-from xmr_core.attention import Attention
 from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance
 from xmr_core.errors import (
     ConfigError,
@@ -22,11 +19,13 @@ from xmr_core.errors import (
     UnknownComponentError,
     XmrError,
 )
-from xmr_core.exact import ExactIndex, nearest, select
+from xmr_core.explain.attention import Attention
 from xmr_core.hookspecs import hookimpl
 from xmr_core.library import Library, open, register
-from xmr_core.pipeline import Pipeline
-from xmr_core.results import Hit, Query, Results
+from xmr_core.library.ingest import Added
+from xmr_core.library.results import Hit, Query, Results
+from xmr_core.recipes import Pipeline
+from xmr_core.search.exact import ExactIndex, nearest, select
 from xmr_core.types import (
     IMAGE,
     TEXT,
@@ -42,6 +41,7 @@ from xmr_core.types import (
     pack_bits,
     unpack_bits,
 )
+from xmr_core.vqa import Answer, Answerer, Answers, QuestionFeatures, Questions
 
 __all__ = [
     "API_VERSION",

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from xmr_core.answering import Answerer
     from xmr_core.components import Encoder, Fuser, Indexer
     from xmr_core.store import Store
+    from xmr_core.vqa import Answerer
 
 __all__ = ["hookimpl", "hookspec"]
 

@@ -24,9 +24,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.distances import distances as vector_distances
-from xmr_core.distances import hamming_counts
 from xmr_core.errors import ConfigError, DataError
+from xmr_core.search.distances import distances as vector_distances
+from xmr_core.search.distances import hamming_counts
 from xmr_core.types import Embeddings, as_bits
 
 __all__ = [

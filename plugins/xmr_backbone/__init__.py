@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_backbone.grid import Grid
-from xmr_core import pictures
 from xmr_core.components import Form
+from xmr_core.images import decode_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +54,7 @@ class _Backbone(xmr.Encoder):
     def pixels(self, items: xmr.Items) -> NDArray[np.float32]:
         """(n, 3, 224, 224) float32, the pictures as the network takes them. Raises DataError with the bad keys."""
         self.require_modality(items.modality)
-        inputs = list(pictures.decode_each(items, _as_input, 2 * SIDE))
+        inputs = list(decode_images(items, _as_input, 2 * SIDE))
         return np.stack(inputs) if inputs else np.empty((0, 3, SIDE, SIDE), np.float32)
 
     def _regions(self, items: xmr.Items, side: int = SIDE) -> Iterator[NDArray[np.float32]]:
@@ -68,9 +68,7 @@ class _Backbone(xmr.Encoder):
         self.require_modality(items.modality)
         network = _network(weights_file())
         with threads_kept():
-            yield from pictures.decode_each(
-                items, lambda p: feature_map(network, _as_input(p, side)), 2 * side, one_thread
-            )
+            yield from decode_images(items, lambda p: feature_map(network, _as_input(p, side)), 2 * side, one_thread)
 
 
 class Lite0(_Backbone):

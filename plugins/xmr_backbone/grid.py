@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import pictures
 from xmr_core.components import Form
+from xmr_core.images import decode_images
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class Grid(xmr.Encoder):
         self.require_modality(items.modality)
         network = _network(self.config)
         maps = [self._no_regions(network)] if not len(items) else []
-        inputs = pictures.decode_each(items, lambda picture: _as_input(picture, self.config.side, network), None)
+        inputs = decode_images(items, lambda picture: _as_input(picture, self.config.side, network), None)
         for batch in _batches(inputs):
             with torch.inference_mode():
                 made = network.regions(torch.from_numpy(batch)).cpu().numpy()  # (b, t, d)

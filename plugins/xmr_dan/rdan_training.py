@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.answering import accuracies, frequent_answers
-from xmr_core.parts import below
+from xmr_core.nested import below
+from xmr_core.progress import current_run
+from xmr_core.vqa import accuracies, frequent_answers
 from xmr_dan.computing import (
     Arrays,
     device,
@@ -164,7 +164,7 @@ class Training:
 
     def go(self) -> None:
         """Train from the run's checkpoint on, or from the start where there is none."""
-        run = runs.current()
+        run = current_run()
         self._restore(run.restore() or {})
         every = math.ceil(self.epochs / SAVES)
         for epoch in run.track(range(self.epoch, self.epochs), "rdan"):
@@ -183,7 +183,7 @@ class Training:
         """One epoch; the mean loss."""
         batches = self._batches(np.random.default_rng([self.config.seed, epoch]))
         total = 0.0
-        for step, rows in enumerate(runs.current().track(batches, f"rdan, epoch {epoch + 1}")):
+        for step, rows in enumerate(current_run().track(batches, f"rdan, epoch {epoch + 1}")):
             for group in self.optimiser.param_groups:
                 progress = (epoch + step / len(batches)) / self.epochs
                 group["lr"] = (self.config.rate or self.schedule.rate) * self.schedule.share(progress)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import xmr_core as xmr
-from xmr_core import measures, runs
-from xmr_core.parts import below
+from xmr_core import measures
+from xmr_core.nested import below
+from xmr_core.progress import current_run
 from xmr_dan.computing import (
     Arrays,
     device,
@@ -150,7 +151,7 @@ class Training:
 
     def go(self) -> None:
         """Train to the end, from the run's checkpoint on where there is one."""
-        run = runs.current()
+        run = current_run()
         saved = run.restore()
         if saved:
             self._restore(saved)
@@ -172,7 +173,7 @@ class Training:
         self.network.train()
         links = list(batches(self.learn, self.batch, self.sentences, rng))
         losses = []
-        for step, batch in enumerate(runs.current().track(links, f"dan: epoch {self.epoch + 1}")):
+        for step, batch in enumerate(current_run().track(links, f"dan: epoch {self.epoch + 1}")):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate * self.schedule.course((self.epoch + step / len(links)) / self.epochs)
             losses.append(self._step(batch))

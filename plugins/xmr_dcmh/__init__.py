@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import parts, runs
+from xmr_core.nested import below, fit_nested, joined_digest, nested_encoder
+from xmr_core.progress import encode_cached
 from xmr_dcmh.cnnf import Cnnf
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Dcmh(xmr.Encoder):
         super().__init__(config, state, **options)
         recipes = {xmr.IMAGE: self.config.image, xmr.TEXT: self.config.text}
         self.parts = {
-            modality: parts.encoder(modality, recipe, {"vector"}, self.state) for modality, recipe in recipes.items()
+            modality: nested_encoder(modality, recipe, {"vector"}, self.state) for modality, recipe in recipes.items()
         }
         self._nets: dict[str, nn.Module] = {}  # made of the state where first needed
 
@@ -95,7 +96,7 @@ class Dcmh(xmr.Encoder):
         image = self.parts[xmr.IMAGE]
         trained = self.whole and self.fitted
         told = f"{image!r} {image.version}" if trained else image.fingerprint()
-        return parts.digest(told, self.parts[xmr.TEXT].fingerprint())
+        return joined_digest(told, self.parts[xmr.TEXT].fingerprint())
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """Both nets, trained on the pairs. A fit that was killed goes on from its last checkpoint.
@@ -104,7 +105,7 @@ class Dcmh(xmr.Encoder):
         """
         from xmr_dcmh.fitting import trained_nets
 
-        learnt = parts.fit(self.name, self.parts, pairs)
+        learnt = fit_nested(self.name, self.parts, pairs)
         return self.with_state({**learnt, **trained_nets(self.with_state(learnt), pairs)})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
@@ -128,13 +129,13 @@ class Dcmh(xmr.Encoder):
             for start in range(0, len(items), PICTURES):
                 yield part.pixels(items.take(np.arange(start, min(start + PICTURES, len(items)))))
         elif len(items):
-            yield runs.encode(part, items).vectors
+            yield encode_cached(part, items).vectors
 
     def _net(self, modality: str) -> nn.Module:
         if modality not in self._nets:
             from xmr_dcmh.fitting import stored_net
 
-            self._nets[modality] = stored_net(self, modality, parts.below(f"net/{modality}", self.state))
+            self._nets[modality] = stored_net(self, modality, below(f"net/{modality}", self.state))
         return self._nets[modality]
 
 

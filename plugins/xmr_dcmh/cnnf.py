@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import pictures
 from xmr_core.components import Form
+from xmr_core.images import decode_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +58,7 @@ class Cnnf(xmr.Encoder):
     def pixels(self, items: xmr.Items) -> NDArray[np.float32]:
         """(n, 3, 224, 224) float32 of 0..255; the network subtracts its mean. Raises DataError with the bad keys."""
         self.require_modality(items.modality)
-        inputs = list(pictures.decode_each(items, _resized, at_least=2 * SIDE))
+        inputs = list(decode_images(items, _resized, at_least=2 * SIDE))
         return np.stack(inputs) if inputs else np.empty((0, 3, SIDE, SIDE), np.float32)
 
     def encode(self, items: xmr.Items) -> xmr.Features:

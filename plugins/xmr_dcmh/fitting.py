@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_core import IMAGE, TEXT, DataError, Embeddings, Items, Pairs, pack_bits, runs
+from xmr_core import IMAGE, TEXT, DataError, Embeddings, Items, Pairs, pack_bits
 from xmr_core.measures import average_precision, between
+from xmr_core.progress import encode_cached
 from xmr_dcmh import objective
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.nets import Head, Net
@@ -108,7 +109,7 @@ def _side(dcmh: Dcmh, items: Items, linked: Rows) -> Side:
         vectors = torch.zeros(0)
         mean, scale = torch.zeros(part.feature_dim), torch.ones(part.feature_dim)
     else:
-        vectors = torch.from_numpy(runs.encode(part, items).vectors).to(where)
+        vectors = torch.from_numpy(encode_cached(part, items).vectors).to(where)
         mean, scale = _standard(vectors[torch.from_numpy(np.unique(linked))], items.modality, dcmh.config.centre)
     net = _new_net(dcmh, items.modality, mean, scale, pretrained=True).to(where)
     groups = _groups(net, items.modality, dcmh.config)

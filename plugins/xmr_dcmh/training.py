@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_core import ConfigError, runs
-from xmr_core.parts import below
+from xmr_core import ConfigError
+from xmr_core.nested import below
+from xmr_core.progress import current_run
 from xmr_dcmh import objective
 
 Rows = NDArray[np.int64]
@@ -89,7 +90,7 @@ def train(
     A fit that was killed goes on from its last checkpoint, and gives what it would have given. Raises ConfigError
     where the loss stops being finite.
     """
-    run = runs.current()
+    run = current_run()
     for side in sides:
         side.optimiser = schedule.optimiser(side.groups)
     best: Arrays = {}

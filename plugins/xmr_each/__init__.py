@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Self, get_args
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import parts, runs
 from xmr_core.components import Form
+from xmr_core.nested import fit_nested, joined_digest, nested_encoder
+from xmr_core.progress import encode_cached
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Each(xmr.Encoder):
         super().__init__(config, state, **options)
         recipes = {xmr.IMAGE: self.config.image, xmr.TEXT: self.config.text}
         self.parts = {
-            modality: parts.encoder(modality, recipe, get_args(Form), self.state)
+            modality: nested_encoder(modality, recipe, get_args(Form), self.state)
             for modality, recipe in recipes.items()
         }
         given: Mapping[str, Form] = {modality: part.forms[modality] for modality, part in self.parts.items()}
@@ -53,11 +54,11 @@ class Each(xmr.Encoder):
 
     def weights_digest(self) -> str:
         """sha256 over the fingerprints of the parts."""
-        return parts.digest(*(part.fingerprint() for part in self.parts.values()))
+        return joined_digest(*(part.fingerprint() for part in self.parts.values()))
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """Each part, fitted on the pairs."""
-        return self.with_state(parts.fit(self.name, self.parts, pairs))
+        return self.with_state(fit_nested(self.name, self.parts, pairs))
 
     def part(self, modality: str) -> xmr.Encoder:
         """The encoder of that modality."""
@@ -68,7 +69,7 @@ class Each(xmr.Encoder):
         """The features of the part. Raises what it raises."""
         self.require_modality(items.modality)
         self.require_fit()
-        return runs.encode(self, items)
+        return encode_cached(self, items)
 
     def tokens(self, items: xmr.Items) -> list[list[str]] | None:
         """The words of the part."""

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import Scan
-from xmr_core.exact import check_search
-from xmr_core.vectors import VectorIndexer
+from xmr_core.search.distances import Scan
+from xmr_core.search.exact import check_search
+from xmr_core.search.vector_indexer import VectorIndexer
 
 
 class Flat(VectorIndexer):

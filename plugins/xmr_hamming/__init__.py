@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import hamming_counts, hits_of_pairs, stacked
-from xmr_core.exact import check_search, empty_hits, positions_of
+from xmr_core.search.distances import hamming_counts, hits_of_pairs, stacked
+from xmr_core.search.exact import check_search, empty_hits, positions_of
 
 BLOCK = 1 << 16  # distances that are sorted at once, where there are several queries: they fit in the cache
 LOOKUPS = 256  # queries whose radius is searched at once

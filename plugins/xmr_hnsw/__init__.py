@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.distances import Scan, hits_of_pairs, pair_distances
-from xmr_core.exact import check_search, positions_of
-from xmr_core.vectors import VectorIndexer
+from xmr_core.progress import current_run
+from xmr_core.search.distances import Scan, hits_of_pairs, pair_distances
+from xmr_core.search.exact import check_search, positions_of
+from xmr_core.search.vector_indexer import VectorIndexer
 from xmr_hnsw.groups import Groups, Places
 
 INSTALL = "hnswlib is not installed; pip install 'xmr[hnsw]' (it is compiled, and wants a C++ compiler)"
@@ -66,7 +66,7 @@ class Hnsw(VectorIndexer):
             ef_construction=config.ef_construction,
             random_seed=config.seed + 1,  # its generator takes 0 for 1
         )
-        for start in runs.current().track(range(0, len(groups), ADDED), f"hnsw: linking, {ADDED} at a time"):
+        for start in current_run().track(range(0, len(groups), ADDED), f"hnsw: linking, {ADDED} at a time"):
             block = slice(start, start + ADDED)
             numbers = np.arange(len(groups))[block]
             graph.add_items(scan.vectors[groups.firsts[block]], numbers, num_threads=config.threads)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import xmr_core as xmr
-from xmr_core.distances import unit
+from xmr_core.search.distances import unit
 
 Comparison = Literal["cosine", "ip", "l2"]
 

@@ -6,7 +6,7 @@ cKDTree. It pays up to about 10 dimensions; beyond, a query visits most of the t
 A tree measures Euclidean distance alone, so vectors are placed where that ranks as the metric does: under ip with one
 more coordinate, under cosine scaled to length 1 as well. A projection on principal axes may stand in for them; it only
 shrinks distances, so what the tree leaves out by it is proven to be farther. Either way the tree proposes, and the true
-distances of `xmr_core.distances` decide.
+distances of `xmr_core.search.distances` decide.
 
 Letters: n rows, q queries, d dimensions, p axes of the tree, c candidates of all queries together.
 """
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import hits_of_pairs, pair_distances, stacked, unit
-from xmr_core.exact import check_search
-from xmr_core.vectors import VectorIndexer
+from xmr_core.search.distances import hits_of_pairs, pair_distances, stacked, unit
+from xmr_core.search.exact import check_search
+from xmr_core.search.vector_indexer import VectorIndexer
 
 __all__ = ["KDTree", "KDTreeConfig"]
 

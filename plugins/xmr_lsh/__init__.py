@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import rotations
-from xmr_core.distances import Scan, stacked, unit
-from xmr_core.exact import check_search, empty_hits, positions_of
-from xmr_core.vectors import VectorIndexer
+from xmr_core.search import rotations
+from xmr_core.search.distances import Scan, stacked, unit
+from xmr_core.search.exact import check_search, empty_hits, positions_of
+from xmr_core.search.vector_indexer import VectorIndexer
 from xmr_lsh.tables import Tables, keys_of
 
 Rotation = Literal["none", "itq"]

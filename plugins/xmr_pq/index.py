@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core import Codes, Embeddings, Hits, Index, nearest, select
-from xmr_core.distances import reach, stacked
-from xmr_core.exact import check_search, positions_of
+from xmr_core.search.distances import reach, stacked
+from xmr_core.search.exact import check_search, positions_of
 from xmr_pq.engine import require_faiss, threads
 
 if TYPE_CHECKING:

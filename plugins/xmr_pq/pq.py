@@ -28,7 +28,7 @@ from xmr_core import (
     SpaceMismatchError,
     SqlDistance,
 )
-from xmr_core.distances import unit
+from xmr_core.search.distances import unit
 
 __all__ = ["PQ", "PQConfig"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import runs
+from xmr_core.progress import current_run
 from xmr_pq.engine import require_faiss, threads
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def learned_rotation(vectors: Floats, config: PQConfig) -> Floats:
     coded = [_coded(_quantizer(d, config, 2 * STEPS), vectors @ start.T) for start in starts]
     errors = [_error(vectors @ start.T, found) for start, found in zip(starts, coded, strict=True)]
     rotation, last = starts[int(np.argmin(errors))], np.inf
-    quantizer, run = _quantizer(d, config, STEPS), runs.current()
+    quantizer, run = _quantizer(d, config, STEPS), current_run()
     for step in run.track(range(ROUNDS), "pq: rotation"):
         turned = vectors @ rotation.T  # (n, d)
         quantized = _coded(quantizer, turned)

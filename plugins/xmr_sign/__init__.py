@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import rotations, runs
+from xmr_core.progress import current_run
+from xmr_core.search import rotations
 from xmr_core.types import as_vectors
 
 Floats = NDArray[np.float32]
@@ -108,7 +109,7 @@ class Itq(BitFuser):
         rng = np.random.default_rng(self.config.seed)
         if len(centred) > TRAINED_ON:
             centred = centred[rng.choice(len(centred), TRAINED_ON, replace=False)]
-        run = runs.current()
+        run = current_run()
         turned = rotations.itq(
             centred,
             self.config.bits,

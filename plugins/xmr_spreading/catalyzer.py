@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import unit
+from xmr_core.search.distances import unit
 from xmr_core.types import as_vectors
 from xmr_spreading.lattice import largest_r2, sphere_lattice
 from xmr_spreading.learning import learning_vectors, width_checked

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import stacked, unit
-from xmr_core.exact import check_search, empty_hits, positions_of, select
+from xmr_core.search.distances import stacked, unit
+from xmr_core.search.exact import check_search, empty_hits, positions_of, select
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 
 __all__ = ["Lattice", "LatticeConfig", "LatticeIndex"]
@@ -220,7 +220,7 @@ class _Group:
 
     def __init__(self, sides: Floats, k: int | None, within: float, measure: _Measure, whole: bool) -> None:
         self.sides, self.k, self.measure, self.whole = sides, k, measure, whole
-        rounding = (sides.shape[1] + 16) * 2.0**-23 * measure.lengths  # as in `xmr_core.distances.reach`
+        rounding = (sides.shape[1] + 16) * 2.0**-23 * measure.lengths  # as in `xmr_core.search.distances.reach`
         self.slack = np.full(len(sides), 0.25) if whole else rounding
         self.bounds = np.full(len(sides), within, np.float32)  # a hit is no farther
         self.floors = measure.products(self.bounds) - self.slack

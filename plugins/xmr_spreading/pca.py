@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import unit
+from xmr_core.search.distances import unit
 from xmr_spreading.learning import learning_vectors, width_checked
 
 __all__ = ["Pca", "PcaConfig"]

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.distances import unit
-from xmr_core.reranking import rerank
+from xmr_core.progress import current_run
+from xmr_core.search.distances import unit
+from xmr_core.search.reranking import rerank
 from xmr_spreading.indexer import Lattice
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 from xmr_spreading.network import Network, folded
@@ -94,7 +94,7 @@ def train(vectors: NDArray[np.float32], config: CatalyzerConfig) -> dict[str, ND
 
     Goes on from the run's checkpoint where there is one. Raises DataError where the vectors are too few or all equal.
     """
-    run = runs.current()
+    run = current_run()
     if config.loss == "auto":
         config = replace(config, loss=SCHEDULES[config.schedule].loss)
     lessons = _lessons(vectors, config, _device(config.device))
@@ -151,7 +151,7 @@ class Training:
 
     def go(self, saved: Arrays, more: Arrays) -> None:
         """Train from `saved` on, or from the start where it is empty; `more` is kept beside each checkpoint."""
-        run = runs.current()
+        run = current_run()
         if saved:
             self._restore(saved)
         for epoch in run.track(range(self.epoch, self.epochs), self.what):
@@ -328,7 +328,7 @@ def neighbours(x: Tensor, references: Tensor, k: int, own: Positions, what: str 
     (`own` (n,), -1 where it has none); `what` shows the progress."""
     found = np.empty((len(x), k), np.int64)
     starts = range(0, len(x), ROWS)
-    for start in runs.current().track(starts, what) if what else starts:
+    for start in current_run().track(starts, what) if what else starts:
         rows = slice(start, start + ROWS)
         near = _nearest(x[rows], references, min(k + 1, len(references)))
         drop = near == own[rows, None]

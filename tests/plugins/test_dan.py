@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import measures, runs
+from xmr_core import measures
+from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance, feature_pairs
 from xmr_dan import training
 from xmr_dan.dan import Dan
@@ -277,7 +278,7 @@ def test_no_picture_and_no_sentence_is_learnt_from_and_held_out() -> None:
         assert not set(learn[:, side]) & set(held[:, side])
 
 
-class Log(runs.Run):
+class Log(Run):
     """Keeps the log and the last checkpoint, and may be killed after some epochs."""
 
     def __init__(self, lives: int = 1000) -> None:
@@ -302,7 +303,7 @@ class Log(runs.Run):
 def test_a_killed_training_goes_on_as_if_nothing_had_been(schedule: str) -> None:
     dan = Dan(dim=8, epochs=4, schedule=schedule)
     log = Log(lives=2)
-    with runs.use(log):
+    with use_run(log):
         with pytest.raises(KeyboardInterrupt):
             dan.fit(book())
         resumed = dan.fit(book())
@@ -312,7 +313,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(schedule: str) -> None
 
 def test_the_epoch_that_recalls_most_is_kept() -> None:
     log, pairs = Log(), book(pictures=100)
-    with runs.use(log):
+    with use_run(log):
         dan = Dan(dim=8, epochs=6, rate=0.02).fit(pairs)
     held = training.split(pairs.links, dan.config.validation, dan.config.seed)[1]
     (pictures, left), (texts, right) = (np.unique(held[:, i], return_inverse=True) for i in (0, 1))
@@ -325,7 +326,7 @@ def test_the_epoch_that_recalls_most_is_kept() -> None:
 
 def test_the_loss_of_the_paper_falls_below_its_margin() -> None:
     log = Log()
-    with runs.use(log):
+    with use_run(log):
         Dan(dim=32, loss="paper", schedule="paper", epochs=10, dropout=0.0).fit(book(each=1))
     losses = [figures["loss"] for figures in log.figures]
     assert losses[-1] < losses[0]

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import measures, registry, runs
+from xmr_core import measures, registry
+from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance
 from xmr_dcmh import Cnnf, Dcmh
 
@@ -59,7 +60,7 @@ def mean_ap(dcmh: Dcmh, pairs: xmr.Pairs) -> tuple[float, float]:
     )
 
 
-class Diary(runs.Run):
+class Diary(Run):
     """A run that keeps what it is told, and may be killed after an epoch's checkpoint."""
 
     def __init__(self, killed_after: int | None = None) -> None:
@@ -232,7 +233,7 @@ def test_the_papers_schedule_is_the_authors() -> None:
 @pytest.fixture(scope="module")
 def learnt() -> tuple[Dcmh, Diary]:
     """A fit on 200 pairs, and what it wrote down."""
-    with runs.use(Diary()) as diary:
+    with use_run(Diary()) as diary:
         return Dcmh(**SMALL, epochs=20, validation=40).fit(synthetic()), diary
 
 
@@ -275,10 +276,10 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_end(schedule: str) -> None:
     dcmh = Dcmh(**SMALL, schedule=schedule, epochs=10, validation=20)
     pairs = synthetic(100)
     killed = Diary(killed_after=4)
-    with pytest.raises(KeyboardInterrupt), runs.use(killed):
+    with pytest.raises(KeyboardInterrupt), use_run(killed):
         dcmh.fit(pairs)
     killed.killed_after = None
-    with runs.use(killed):
+    with use_run(killed):
         resumed = dcmh.fit(pairs)
     assert len(killed.epochs) == 10
     assert resumed.fingerprint() == dcmh.fit(pairs).fingerprint()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
-from xmr_core import runs
+from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance
 from xmr_core.testing import pairs as shapes
 from xmr_each import Each
@@ -52,13 +52,13 @@ def test_before_it_is_fitted_it_says_so() -> None:
 
 
 def test_a_part_that_was_killed_finds_its_own_checkpoint() -> None:
-    class Parts(runs.Run):
+    class Parts(Run):
         begun: tuple[str, ...] = ()
 
         def begin(self, part: str) -> None:
             self.begun += (part,)
 
-    with runs.use(Parts()) as run:
+    with use_run(Parts()) as run:
         Each(image="lite0", text="bow").fit(shapes(8))
     assert run.begun == ("0_each_image", "0_each_text", "0_each")  # type: ignore[attr-defined]
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.distances import distances
+from xmr_core.progress import Run, use_run
+from xmr_core.search.distances import distances
 from xmr_core.testing import clustered, conformance
 from xmr_pq import PQ
 from xmr_pq.engine import threads
@@ -184,7 +184,7 @@ def test_a_rotation_is_orthogonal_and_errs_less() -> None:
     assert error(turned, codes, vectors) < 0.8 * error(plain, plainly, vectors)
 
 
-class Log(runs.Run):
+class Log(Run):
     """A run that keeps what is logged."""
 
     def __init__(self) -> None:
@@ -196,7 +196,7 @@ class Log(runs.Run):
 
 def test_the_error_falls_while_the_rotation_is_learned() -> None:
     log = Log()
-    with runs.use(log):
+    with use_run(log):
         fitted(mixed(2000, 32), bits=4, rotation="opq")
     assert 1 < len(log.errors) <= 20
     assert (np.diff(log.errors) <= 1e-3 * log.errors[0]).all()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import runs
+from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance
 from xmr_dan import rdan_training
 from xmr_dan.joint import Batch, Groups, JointNetwork, answer_loss
@@ -181,7 +181,7 @@ def test_a_state_is_all_it_needs(fitted: Rdan) -> None:
     np.testing.assert_array_equal(again.answer(questions(5)), fitted.answer(questions(5)))
 
 
-class Kept(runs.Run):
+class Kept(Run):
     """Keeps checkpoints, and stops the training after so many epochs."""
 
     def __init__(self, stop: int) -> None:
@@ -201,7 +201,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been() -> None:
     plan = QUICK | {"epochs": 4, "dropout": 0.1}
     whole = Rdan(**plan).fit(questions(20))
     kept = Kept(stop=2)
-    with runs.use(kept):
+    with use_run(kept):
         with pytest.raises(KeyboardInterrupt):
             Rdan(**plan).fit(questions(20))
         resumed = Rdan(**plan).fit(questions(20))

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.distances import Scan, hamming_counts
-from xmr_core.rotations import random_rotation
+from xmr_core.progress import Run, use_run
+from xmr_core.search.distances import Scan, hamming_counts
+from xmr_core.search.rotations import random_rotation
 from xmr_core.testing import conformance, feature_pairs
 from xmr_sign import Hyperplanes, Itq, Sign, Threshold
 
@@ -107,11 +107,11 @@ def test_itq_projects_along_orthonormal_columns() -> None:
 def test_itq_logs_a_loss_that_never_rises() -> None:
     losses: list[float] = []
 
-    class Log(runs.Run):
+    class Log(Run):
         def log(self, what: str, step: int, **figures: float) -> None:
             losses.append(figures["loss"])
 
-    with runs.use(Log()):
+    with use_run(Log()):
         Itq(bits=16, iterations=20).fit(feature_pairs())
     assert len(losses) == 20 and (np.diff(losses) <= 1e-9).all()
 

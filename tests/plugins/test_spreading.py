@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import runs
-from xmr_core.exact import nearest
-from xmr_core.reranking import rerank
+from xmr_core.progress import Run, use_run
+from xmr_core.search.exact import nearest
+from xmr_core.search.reranking import rerank
 from xmr_core.testing import conformance
 from xmr_spreading import training
 from xmr_spreading.catalyzer import Catalyzer
@@ -490,7 +490,7 @@ def test_lambda_spreads() -> None:
 def test_lambda_is_chosen_on_the_learning_set(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log()
     monkeypatch.setattr(training, "LAMBDAS", (0.0, 0.02))
-    with runs.use(log):
+    with use_run(log):
         fitted = Catalyzer(**{**QUICK, "epochs": 1, "lambda_": None}).fit(pictures(CLOUD))
     shown = {what: [f["recall"] for f in steps if "recall" in f] for what, steps in log.figures.items()}
     trials = {lambda_: max(shown[f"catalyzer, lambda {lambda_}"]) for lambda_ in (0.0, 0.02)}
@@ -526,7 +526,7 @@ def test_a_seed_gives_one_training_and_another_seed_another() -> None:
     assert np.array_equal(prints[0], prints[1]) and not np.array_equal(prints[0], prints[2])
 
 
-class Log(runs.Run):
+class Log(Run):
     """Keeps the log and the last checkpoint, and may be killed after some epochs."""
 
     def __init__(self, lives: int = 1000) -> None:
@@ -555,7 +555,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     monkeypatch.setitem(training.SCHEDULES, schedule, replace(training.SCHEDULES[schedule], trial=2, batch=256))
     catalyzer = Catalyzer(**{**QUICK, "schedule": schedule, "lambda_": None})  # killed in the trial, after it, later
     log = Log(lives)
-    with runs.use(log):
+    with use_run(log):
         with pytest.raises(KeyboardInterrupt):
             catalyzer.fit(pictures(CLOUD))
         resumed = catalyzer.fit(pictures(CLOUD))

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import answering, pictures, runs
+from xmr_core import vqa
 from xmr_core.components import Form
+from xmr_core.images import decode_image, decode_images
+from xmr_core.progress import current_run
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "white": (1, 1, 1), "black": (0, 0, 0)}
 
@@ -32,7 +34,7 @@ class Toy(xmr.Encoder):
 
     @staticmethod
     def _picture(item: Any) -> list[float]:
-        colour = np.asarray(pictures.decode(item), np.float32).mean(axis=(0, 1)) / 255
+        colour = np.asarray(decode_image(item), np.float32).mean(axis=(0, 1)) / 255
         return [*colour, 0, 0, 0, 0, 0]
 
     @staticmethod
@@ -61,7 +63,7 @@ class Mortal(Toy):
     Config = MortalConfig
 
     def fit(self, pairs: xmr.Pairs) -> Mortal:
-        run = runs.current()
+        run = current_run()
         kept = run.restore()
         start = 0 if kept is None else int(kept["epoch"]) + 1
         for epoch in run.track(range(start, self.config.epochs), "mortal"):
@@ -98,7 +100,7 @@ class Patches(xmr.Encoder):
         self.require_modality(items.modality)
         Patches.encoded += len(items)
         regions = np.zeros((len(items), 4, 3), np.float16)
-        for row, picture in enumerate(pictures.decode_each(items, lambda image: image.resize((2, 2)))):
+        for row, picture in enumerate(decode_images(items, lambda image: image.resize((2, 2)))):
             regions[row] = np.asarray(picture).reshape(4, 3) / 255
         return xmr.Features(items.modality, regions, metric=self.metric)
 
@@ -151,14 +153,14 @@ class Guess(xmr.Answerer):
         return self.state["answers"]
 
     def fit(self, questions: xmr.QuestionFeatures) -> Guess:
-        run = runs.current()
+        run = current_run()
         started = 0 if run.restore() is None else 1
         run.log("guess", started, loss=1.0)
         run.checkpoint({"epoch": np.array(started)})
         if self.config.grave and not os.path.exists(self.config.grave):  # noqa: PTH110
             open(self.config.grave, "w").close()  # noqa: PTH123
             os.kill(os.getpid(), signal.SIGKILL)
-        known = answering.frequent_answers(questions.answers, 100)
+        known = vqa.frequent_answers(questions.answers, 100)
         if not known:
             raise xmr.DataError("questions without answers")
         colours, said = self._colours(questions), np.array([human[0] for human in questions.answers])

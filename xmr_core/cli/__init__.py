@@ -6,10 +6,10 @@ to import is imported inside the command that needs it, so that help and `xmr pl
 
 from __future__ import annotations
 
-from xmr_core.cli import answering, asking, demo, filling, keeping, looking  # importing them defines their commands
+from xmr_core.cli import demo, info, ingest, maintenance, search, vqa  # importing them defines their commands
 from xmr_core.cli.app import app
 
-__all__ = ["answering", "app", "asking", "demo", "filling", "keeping", "looking", "main"]
+__all__ = ["app", "demo", "info", "ingest", "main", "maintenance", "search", "vqa"]
 
 
 def main() -> None:

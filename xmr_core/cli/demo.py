@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from xmr_core.cli import printing
 from xmr_core.cli.app import FILL, app
-from xmr_core.cli.asking import print_evaluation
+from xmr_core.cli.search import print_evaluation
 from xmr_core.types import IMAGE, Pairs
 
 if TYPE_CHECKING:
+    from xmr_core.explain.contact_sheet import Row
     from xmr_core.library import Library
-    from xmr_core.results import Results
-    from xmr_core.sheet import Row
+    from xmr_core.library.results import Results
 
 SPACE = "emoji"
 RECIPE = "dcmh(bits=64, hidden=512, dropout=0.0, batch=32, rate=0.01, epochs=200) >> sign >> hamming"
@@ -135,13 +135,13 @@ def _ask_with_sentences(db: Library, file: Path) -> list[Row]:
     )
     found = db.search(text=list(SENTENCES), k=SHEET)
     _print_found(db, found, SENTENCES)
-    from xmr_core.sheet import rows
+    from xmr_core.explain.contact_sheet import rows
 
     return rows(db, found, SENTENCES)
 
 
 def _ask_with_pictures(db: Library, file: Path) -> list[Row]:
-    from xmr_core.sheet import rows
+    from xmr_core.explain.contact_sheet import rows
 
     chosen = _held_out(db)
     pictures = db.store.items(chosen, IMAGE)
@@ -168,7 +168,7 @@ def _own_name(db: Library, image: int) -> str:
 
 
 def _print_found(db: Library, found: Results, asked: Sequence[str]) -> None:
-    from xmr_core.sheet import captions
+    from xmr_core.explain.contact_sheet import captions
 
     names = captions(db, found)
     lines = [
@@ -208,13 +208,13 @@ def _ask_in_sql(file: Path, picture: int) -> None:
 
 
 def _show(rows: list[Row], file: Path) -> None:
-    from xmr_core.sheet import write
+    from xmr_core.explain.contact_sheet import write
 
     page, picture = file.with_suffix(".html"), file.with_suffix(".png")
     _step(
         "7. To look at",
         "All that was found in steps 3 and 4, with pictures.",
-        python=f'contact_sheet(db, results, queries, "{page}")   # from xmr_core.sheet',
+        python=f'contact_sheet(db, results, queries, "{page}")   # from xmr_core.explain.contact_sheet',
         shell=f'xmr search {file} "{SENTENCES[0]}" --html {page}',
     )
     title = f"Emoji found by 64-bit codes; {CREDIT}"

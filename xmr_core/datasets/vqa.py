@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from xmr_core.adding import named
-from xmr_core.answering import Questions
 from xmr_core.datasets.reading import lines
 from xmr_core.errors import ConfigError, DataError, PluginError
+from xmr_core.library.ingest import named
 from xmr_core.types import IMAGE, TEXT, Items
+from xmr_core.vqa import Questions
 
 __all__ = ["daquar", "easy_vqa", "normalised", "vqa"]
 

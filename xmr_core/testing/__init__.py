@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from xmr_core.answering import QuestionFeatures
 from xmr_core.errors import DataError
 from xmr_core.registry import default
 from xmr_core.testing.answerers import AnswererCase, AnswererLaws
+from xmr_core.testing.contract import Laws
 from xmr_core.testing.encoders import EncoderCase, EncoderLaws
 from xmr_core.testing.fusers import FuserCase, FuserLaws
 from xmr_core.testing.indexers import IndexerCase, IndexerLaws
-from xmr_core.testing.laws import Laws
 from xmr_core.testing.samples import clustered, feature_pairs, pairs, question_features, ready_made
 from xmr_core.types import Embeddings, FeaturePairs, Pairs
+from xmr_core.vqa import QuestionFeatures
 
 __all__ = ["clustered", "conformance", "feature_pairs", "pairs", "question_features", "ready_made"]
 

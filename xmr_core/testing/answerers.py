@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xmr_core.answering import Answerer, QuestionFeatures
 from xmr_core.components import Form
 from xmr_core.errors import DataError
 from xmr_core.testing import samples
-from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
+from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.types import IMAGE, TEXT, Features
+from xmr_core.vqa import Answerer, QuestionFeatures
 
 __all__ = ["AnswererCase", "AnswererLaws"]
 

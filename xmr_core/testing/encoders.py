@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xmr_core.components import Encoder, Form
 from xmr_core.errors import DataError
 from xmr_core.testing import samples
-from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
+from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.types import IMAGE, METRICS, TEXT, Features, Items, Pairs
 
 __all__ = ["EncoderCase", "EncoderLaws"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xmr_core.components import Form, Fuser
 from xmr_core.errors import DataError
 from xmr_core.testing import samples
-from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
+from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.types import IMAGE, METRICS, TEXT, FeaturePairs, Features
 
 __all__ = ["FuserCase", "FuserLaws"]

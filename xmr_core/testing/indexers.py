@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Indexer
 from xmr_core.errors import DataError, SpaceMismatchError, XmrError
-from xmr_core.testing.ground import (
+from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
+from xmr_core.testing.ground_truth import (
     QUERIES,
     TWINS,
     Ground,
@@ -31,7 +32,6 @@ from xmr_core.testing.ground import (
     samples_of,
     split,
 )
-from xmr_core.testing.laws import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.testing.sql import in_sql
 from xmr_core.types import Embeddings, Hits, Metric
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.answering import QuestionFeatures
 from xmr_core.components import Form
 from xmr_core.types import IMAGE, TEXT, Embeddings, FeaturePairs, Features, Items, Metric, Pairs, pack_bits
+from xmr_core.vqa import QuestionFeatures
 
 __all__ = ["clustered", "feature_pairs", "features", "pairs", "picture", "question_features", "ready_made"]
 

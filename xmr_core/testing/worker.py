@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xmr_core.testing import SUITES
-from xmr_core.testing.laws import read_arrays, write_arrays
+from xmr_core.testing.contract import read_arrays, write_arrays
 
 
 def main(folder: Path) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.distances import distances as all_pairs
-from xmr_core.exact import check_search, positions_of
+from xmr_core.search.distances import distances as all_pairs
+from xmr_core.search.exact import check_search, positions_of
 
 XMR_API = 1
 ROUNDING = 1e-5  # of a distance: what float32 may get wrong

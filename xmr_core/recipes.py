@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import runs
 from xmr_core.components import Component, Encoder, Fuser, Indexer
 from xmr_core.errors import ConfigError, DataError, NotFittedError
+from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, default
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
 
@@ -133,10 +133,10 @@ class Pipeline:
         """The fitted pipeline: each part is fitted on what the parts before it make of the pairs, both modalities."""
         if self.encoder is None:
             raise ConfigError(f"{self!r} has no encoder; a recipe to fit on pairs begins with one")
-        runs.current().begin(f"0_{self.encoder.name}")
+        current_run().begin(f"0_{self.encoder.name}")
         encoder = self.encoder.fit(pairs)
         sides = {
-            items.modality: runs.encode(encoder, items)
+            items.modality: encode_cached(encoder, items)
             for items in (pairs.images, pairs.texts)
             if items.modality in encoder.forms and len(items)
         }
@@ -161,7 +161,7 @@ class Pipeline:
         embeddings = [] if self.fusers else [Embeddings(side.vectors, self.metric) for side in sides.values()]
         fusers: list[Fuser] = []
         for place, fuser in enumerate(self.fusers, 1):
-            runs.current().begin(f"{place}_{fuser.name}")
+            current_run().begin(f"{place}_{fuser.name}")
             images, texts = (sides.get(modality, _nothing(modality)) for modality in (IMAGE, TEXT))
             fusers.append(fuser.fit(FeaturePairs(images, texts, links, labels)))
             embeddings = [fusers[-1].fuse(side) for side in sides.values()]
@@ -173,7 +173,7 @@ class Pipeline:
         if len(set(widths.values())) > 1:
             told = ", ".join(f"{modality}s have {width} dimensions" for modality, width in widths.items())
             raise ConfigError(f"{self!r}: {told}; to compare them takes one space, which an encoder or fuser learns")
-        runs.current().begin(f"{len(fusers) + 1}_{self.indexer.name}")
+        current_run().begin(f"{len(fusers) + 1}_{self.indexer.name}")
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
 
@@ -191,7 +191,7 @@ class Pipeline:
         self.require_fit()
         blocks, start, size = [], 0, FIRST
         while start < len(items):
-            features = runs.encode(self.encoder, items.take(np.arange(start, min(start + size, len(items)))))
+            features = encode_cached(self.encoder, items.take(np.arange(start, min(start + size, len(items)))))
             blocks.append(self._fused(features, last))
             start += len(features)
             size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from xmr_core.errors import ConfigError, NotFittedError, StateVersionError, XmrError
-from xmr_core.pipeline import calls
+from xmr_core.recipes import calls
 from xmr_core.testing.report import Report
 
 __all__ = ["Answers", "Case", "Laws", "assert_same", "refuses"]

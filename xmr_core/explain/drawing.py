@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import pictures
-from xmr_core.attention import Attention
 from xmr_core.errors import DataError
+from xmr_core.explain.attention import Attention
+from xmr_core.images import decode_image
 from xmr_core.types import IMAGE
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _picture(seen: Attention) -> Image:
     from PIL import Image
 
     try:
-        picture = pictures.decode(seen.data, COLUMN)
+        picture = decode_image(seen.data, COLUMN)
     except DataError as error:
         raise DataError(f"picture {seen.key!r} cannot be drawn: {error}", [seen.key]) from None
     scale = min(COLUMN / picture.width, TALLEST / picture.height)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from xmr_core.distances import pair_distances, stacked
 from xmr_core.errors import DataError
-from xmr_core.exact import empty_hits, positions_of, select
+from xmr_core.search.distances import pair_distances, stacked
+from xmr_core.search.exact import empty_hits, positions_of, select
 from xmr_core.types import Codes, Embeddings, Hits
 
 __all__ = ["check_rerank", "rerank"]

@@ -19,21 +19,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import attention, learning, regions, reranking, runs
-from xmr_core.adding import Added, Prepared, check_keys, fault_of_text, named, prepare
-from xmr_core.answering import Answers, Questions
-from xmr_core.attention import Attention, Explained
 from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StorageError
-from xmr_core.evaluation import Evaluation, Measure, evaluate, has_split
-from xmr_core.exact import check_search
-from xmr_core.learning import AnswerEvaluation, Learnt
-from xmr_core.pipeline import Pipeline
+from xmr_core.explain import attention
+from xmr_core.explain.attention import Attention, Explained
+from xmr_core.library import answers, region_cache
+from xmr_core.library.answers import AnswerEvaluation, Learnt
+from xmr_core.library.evaluation import Evaluation, Measure, evaluate, has_split
+from xmr_core.library.ingest import Added, Prepared, check_keys, fault_of_text, named, prepare
+from xmr_core.library.results import Query, Results
+from xmr_core.library.run import LibraryRun
+from xmr_core.library.spaces import Space, leave_no_empty, record_of
+from xmr_core.progress import current_run, use_run
+from xmr_core.recipes import Pipeline
 from xmr_core.registry import default
-from xmr_core.results import Query, Results
-from xmr_core.spaces import Space, leave_no_empty, record_of
+from xmr_core.search import reranking
+from xmr_core.search.exact import check_search
 from xmr_core.store import ItemRows, Store
-from xmr_core.tracking import LibraryRun
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Items, Pairs, as_array, as_ids
+from xmr_core.vqa import Answers, Questions
 
 __all__ = ["Library", "open", "register"]
 
@@ -132,7 +135,7 @@ class Library:
             raise DataError("add: labels have names in Pairs alone; give Pairs, with an empty side if need be")
         sides = [source] if isinstance(source, Items) else [source.images, source.texts]
         names = () if isinstance(source, Items) else source.label_names
-        with self._run() as run, runs.use(run), self.store.transaction():
+        with self._run() as run, use_run(run), self.store.transaction():
             added, ids = Added(skipped=dict(getattr(source, "skipped", {}))), []
             for items in sides:
                 report, placed = self._add_items(items, names, on_error, run)
@@ -213,7 +216,7 @@ class Library:
         chosen = None if ids is None else as_ids(ids)
         if chosen is not None and (chosen.shape != (len(made),) or len(np.unique(chosen)) < len(made)):
             raise DataError(f"ids: expected {len(made)} different ones, got {len(np.unique(chosen))} in {chosen.shape}")
-        with self._run() as run, runs.use(run), self.store.transaction():
+        with self._run() as run, use_run(run), self.store.transaction():
             loaded = next((self.space(space) for known in self.store.spaces() if known.name == space), None)
             pipeline = loaded.pipeline if loaded else _pipeline(recipe or "hamming").fit_embeddings(made, modality)
             final = np.arange(len(made)) + self.store.next_id() if chosen is None else chosen
@@ -244,9 +247,9 @@ class Library:
         if (ids is None) == (where is None):
             raise DataError("delete: give ids or where")
         doomed = self.store.ids(where=where) if ids is None else as_ids(ids)
-        digests = regions.kept_of(self.store, doomed)
+        digests = region_cache.kept_of(self.store, doomed)
         count = self.store.delete(doomed)
-        regions.forget(self.store, digests)
+        region_cache.forget(self.store, digests)
         self._forget()
         return count
 
@@ -274,7 +277,7 @@ class Library:
         notes = {"recipe": repr(pipeline), "seed": seed, "where": pairs.name, "pairs": len(pairs.links)}
         checkpoints = self._checkpoints(pipeline, pairs)
         version = self._new_version(name)
-        with LibraryRun(self.store, name, version, notes, self._progress, checkpoints) as run, runs.use(run):
+        with LibraryRun(self.store, name, version, notes, self._progress, checkpoints) as run, use_run(run):
             fitted = pipeline.fit(pairs)
             with self.store.transaction():
                 self._encode_all(name, version, fitted, seed)
@@ -313,13 +316,13 @@ class Library:
         self.store.put_space(record_of(_space_name(name), version, pipeline, codes.layout, seed))
 
     def _codes(self, pipeline: Pipeline, modality: str, ids: NDArray[np.int64]) -> Iterator[Codes]:
-        blocks = runs.current().track(_blocks(len(ids), CODE_BLOCK), f"encoding {modality}s, {CODE_BLOCK} at a time")
+        blocks = current_run().track(_blocks(len(ids), CODE_BLOCK), f"encoding {modality}s, {CODE_BLOCK} at a time")
         for places in blocks:
             yield pipeline.encode(self.store.items(ids[places], modality))
 
     def refresh(self) -> int:
         """Give codes to items that lack them in a published space; returns how many codes were made."""
-        with self._run() as run, runs.use(run), self.store.transaction():
+        with self._run() as run, use_run(run), self.store.transaction():
             count = self._refresh()
         self._forget()
         return count
@@ -468,7 +471,7 @@ class Library:
         return seen
 
     def _attention(self, space: Space, text: Any, image: Any, item: Any) -> list[Attention]:
-        with self._run() as run, runs.use(run):
+        with self._run() as run, use_run(run):
             if item is not None:
                 return attention.of_stored(self.store, space.pipeline, as_ids(item, "item"))
             return attention.attend(space.pipeline, _query_items(text, image))
@@ -490,7 +493,7 @@ class Library:
 
     def _embedded(self, space: Space, ids: NDArray[np.int64], modality: str, last: bool = True) -> Embeddings:
         """Embeddings of stored items, by way of the cache of their features."""
-        with self._run() as run, runs.use(run):
+        with self._run() as run, use_run(run):
             return space.pipeline.embed(self.store.items(ids, modality), last)
 
     @staticmethod
@@ -553,7 +556,7 @@ class Library:
         `split = 'test'`; the database is all the rest for MAP, and the same split for recall, as the field has it.
         The figures are kept in `xmr.runs` and `xmr.metrics` with seed, split, recipe and protocol.
         """
-        with self._run() as run, runs.use(run):
+        with self._run() as run, use_run(run):
             return evaluate(self.store, self.space(space), queries, database, measure)
 
     def compare(
@@ -591,7 +594,7 @@ class Library:
         killed goes on from its last checkpoint when it is called again with the same recipe, seed and questions.
         """
         learner = Learnt.parse(recipe).called(_space_name(name), _seed(seed))
-        learnt = learning.learn(self.store, learner, questions, self._progress)
+        learnt = answers.learn(self.store, learner, questions, self._progress)
         self._answerers.clear()
         return learnt
 
@@ -612,8 +615,8 @@ class Library:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ConfigError("k", k, "must be a whole number, 1 or more")
         learnt = self.answerer(name)
-        questions = learning.asked(self.store, image, question, item)
-        with self._run() as run, runs.use(run):
+        questions = answers.asked(self.store, image, question, item)
+        with self._run() as run, use_run(run):
             return learnt.ask(questions, int(k))
 
     def evaluate_answers(self, questions: Questions, name: str | None = None) -> AnswerEvaluation:
@@ -622,8 +625,8 @@ class Library:
         The figures are kept in `xmr.runs` and `xmr.metrics`.
         """
         learnt = self.answerer(name)
-        with self._run() as run, runs.use(run):
-            return learning.evaluate(self.store, learnt, questions)
+        with self._run() as run, use_run(run):
+            return answers.evaluate(self.store, learnt, questions)
 
     def answerers(self) -> list[str]:
         """The names of what was learnt to answer questions."""

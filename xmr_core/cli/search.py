@@ -15,9 +15,9 @@ from xmr_core.errors import DataError, StorageError
 from xmr_core.types import IMAGE
 
 if TYPE_CHECKING:
-    from xmr_core.evaluation import Evaluation, Measure
     from xmr_core.library import Library
-    from xmr_core.results import Results
+    from xmr_core.library.evaluation import Evaluation, Measure
+    from xmr_core.library.results import Results
 
 
 @app.command(rich_help_panel=ASK)
@@ -107,7 +107,7 @@ def _facts(found: Results) -> dict[str, Any]:
 
 def print_hits(db: Library, found: Results) -> None:
     """A table of hits: sentences, or pictures with a sentence of theirs and their files."""
-    from xmr_core.sheet import captions
+    from xmr_core.explain.contact_sheet import captions
 
     said = captions(db, found)
     columns = ["rank", "distance", "id", "key", "sentence"]
@@ -121,7 +121,7 @@ def print_hits(db: Library, found: Results) -> None:
 
 
 def _write_sheet(db: Library, found: Results, query: object, path: Path) -> None:
-    from xmr_core.sheet import contact_sheet
+    from xmr_core.explain.contact_sheet import contact_sheet
 
     contact_sheet(db, found, [_content(db, query) if isinstance(query, int) else query], path)
     printing.note(f"wrote {path}")

@@ -11,9 +11,9 @@ from typing import Any
 
 from xmr_core.components import Index
 from xmr_core.errors import SpaceMismatchError, StateError
-from xmr_core.exact import ExactIndex
-from xmr_core.pipeline import Pipeline
+from xmr_core.recipes import Pipeline
 from xmr_core.registry import default
+from xmr_core.search.exact import ExactIndex
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Layout
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import runs
-from xmr_core.adding import content_of, fault_of_text, named
-from xmr_core.answering import Answerer, Answers, QuestionFeatures, Questions, accuracies, frequent_answers
-from xmr_core.attention import Attention
 from xmr_core.components import Encoder
 from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StateError, StorageError
-from xmr_core.pictures import unreadable
-from xmr_core.pipeline import calls
+from xmr_core.explain.attention import Attention
+from xmr_core.images import unreadable
+from xmr_core.library.ingest import content_of, fault_of_text, named
+from xmr_core.library.run import LibraryRun
+from xmr_core.library.spaces import leave_no_empty
+from xmr_core.progress import current_run, encode_cached, use_run
+from xmr_core.recipes import calls
 from xmr_core.registry import default
-from xmr_core.spaces import leave_no_empty
 from xmr_core.store import AnswererRecord, PartRecord, RunRecord, Store
-from xmr_core.tracking import LibraryRun
 from xmr_core.types import IMAGE, TEXT, Items, as_ids
+from xmr_core.vqa import Answerer, Answers, QuestionFeatures, Questions, accuracies, frequent_answers
 
 __all__ = ["AnswerEvaluation", "AnswerFigure", "Learnt", "asked", "evaluate", "learn"]
 
@@ -110,7 +110,7 @@ class Learnt:
 
     def fit(self, questions: Questions) -> Learnt:
         """Both parts fitted: the encoder on pictures and questions, the answerer on what it makes of them."""
-        run = runs.current()
+        run = current_run()
         run.begin(f"0_{self.encoder.name}")
         encoder = self.encoder.fit(questions.pairs)
         features = Learnt(encoder, self.answerer).features(questions)
@@ -119,7 +119,7 @@ class Learnt:
 
     def features(self, questions: Questions) -> QuestionFeatures:
         """The questions as the answerer takes them. Raises DataError with the keys of what cannot be read."""
-        images, texts = (runs.encode(self.encoder, items) for items in (questions.images, questions.texts))
+        images, texts = (encode_cached(self.encoder, items) for items in (questions.images, questions.texts))
         return QuestionFeatures(images, texts, questions.image_of, questions.answers)
 
     def ask(self, questions: Questions, k: int = 5) -> Answers:
@@ -138,7 +138,7 @@ class Learnt:
         best = np.empty(len(questions), object)
         order = np.argsort(questions.image_of, kind="stable")
         ends = np.searchsorted(questions.image_of[order], np.arange(PICTURES, len(questions.images), PICTURES))
-        for rows in runs.current().track(np.split(order, ends), f"answering, {PICTURES} pictures at a time"):
+        for rows in current_run().track(np.split(order, ends), f"answering, {PICTURES} pictures at a time"):
             if len(rows):
                 best[rows] = self._best(self.features(questions.take(rows)), 1)[0][:, 0]
         return [str(answer) for answer in best]
@@ -200,7 +200,7 @@ def learn(store: Store, learner: Learnt, questions: Questions, progress: bool | 
     questions = _stored(store, questions)
     folder = _checkpoints(store, learner, questions)
     notes = {"recipe": repr(learner), "seed": learner.seed, "questions": questions.name, "count": len(questions)}
-    with LibraryRun(store, learner.name, 0, notes, progress, folder) as run, runs.use(run):
+    with LibraryRun(store, learner.name, 0, notes, progress, folder) as run, use_run(run):
         fitted = learner.fit(questions)
         store.put_answerer(fitted.record())
     if folder is not None:

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import runs
 from xmr_core.components import Fuser
 from xmr_core.errors import ConfigError, DataError
+from xmr_core.progress import encode_cached
 from xmr_core.store import AttentionRows, Store
 from xmr_core.types import IMAGE, Items
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from xmr_core.pipeline import Pipeline
+    from xmr_core.recipes import Pipeline
 
 __all__ = ["Attention", "Explained", "attend", "of_stored", "require", "rows"]
 
@@ -81,7 +81,7 @@ class Attention:
         Written to `file` where one is given. `font` is a TrueType file, for scripts that Pillow's own has not. Raises
         DataError where the picture cannot be read.
         """
-        from xmr_core.drawing import draw
+        from xmr_core.explain.drawing import draw
 
         return draw([self], file, font)
 
@@ -117,7 +117,7 @@ def attend(pipeline: Pipeline, items: Items) -> list[Attention]:
     assert encoder is not None, "require has seen to it"
     pipeline.require_fit()
     encoder.require_modality(items.modality)
-    features = runs.encode(encoder, items)
+    features = encode_cached(encoder, items)
     weights = fuser.attention(features) if len(items) else np.empty((0, 0, 0), np.float32)  # (n, steps, t)
     if weights is None:
         raise _without(pipeline)

@@ -23,7 +23,7 @@ from xmr_core.types import Items
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["check", "decode", "decode_each", "unreadable"]
+__all__ = ["check_images", "decode_image", "decode_images", "unreadable"]
 
 T = TypeVar("T")
 AHEAD = 32  # pictures decoded before they are asked for
@@ -31,7 +31,7 @@ TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}  # Pillow's modes with an alpha
 NAMED = 10  # pictures an error message names
 
 
-def decode(item: object, at_least: int | None = None) -> Image.Image:
+def decode_image(item: object, at_least: int | None = None) -> Image.Image:
     """The picture as upright RGB; what was given is left as it is.
 
     `at_least` lets a JPEG be decoded at a fraction of its size, both sides that long or longer: several times quicker
@@ -53,7 +53,7 @@ def decode(item: object, at_least: int | None = None) -> Image.Image:
         raise DataError(_reason(error)) from error
 
 
-def decode_each(
+def decode_images(
     items: Items,
     use: Callable[[Image.Image], T],
     at_least: int | None = None,
@@ -65,7 +65,7 @@ def decode_each(
     the keys of all that cannot be read.
     """
     faults: dict[str, str] = {}
-    results = _ahead(items.data, lambda item: use(decode(item, at_least)), prepare)
+    results = _ahead(items.data, lambda item: use(decode_image(item, at_least)), prepare)
     for key, result in zip(items.keys, results, strict=True):
         if isinstance(result, DataError):
             faults[key] = str(result)
@@ -75,14 +75,14 @@ def decode_each(
         raise unreadable(faults)
 
 
-def check(items: Items) -> dict[str, str]:
+def check_images(items: Items) -> dict[str, str]:
     """What is wrong with each picture that cannot be read, by key; {} where all can.
 
     JPEGs are decoded at an eighth of their size: every byte is read, little is computed. Vectors, (n, d), pass.
     """
     if isinstance(items.data, np.ndarray) and items.data.ndim == 2:
         return {}
-    outcomes = _ahead(items.data, lambda item: decode(item, at_least=1).size)
+    outcomes = _ahead(items.data, lambda item: decode_image(item, at_least=1).size)
     return {
         key: str(outcome) for key, outcome in zip(items.keys, outcomes, strict=True) if isinstance(outcome, DataError)
     }

@@ -20,7 +20,7 @@ from xmr_core.store import RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings
 
 if TYPE_CHECKING:
-    from xmr_core.spaces import Space
+    from xmr_core.library.spaces import Space
 
 __all__ = ["Evaluation", "Figure", "Measure", "evaluate"]
 

@@ -1,9 +1,9 @@
 """What a component may use while it works, without asking for it: progress, a log, checkpoints, the feature cache.
 
-The library sets a `Run` around its work; outside one, `current()` gives a silent Run that keeps nothing. So a component
-that trains writes `run = runs.current()` and can be used alone, in a test, or under a progress bar, unchanged.
+The library sets a `Run` around its work; outside one, `current_run()` gives a silent Run that keeps nothing. So a
+component that trains writes `run = current_run()` and can be used alone, in a test, or under a progress bar, unchanged.
 
-    run = runs.current()
+    run = current_run()
     start = run.restore()                                  # None, or the arrays of the last checkpoint
     for epoch in run.track(range(epochs), "dcmh"):
         run.log("dcmh", epoch, loss=loss, map=score)       # into the runs of the library
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xmr_core.components import Encoder
 from xmr_core.types import Features, Items
 
-__all__ = ["Run", "current", "encode", "use"]
+__all__ = ["Run", "current_run", "encode_cached", "use_run"]
 
 T = TypeVar("T")
 
@@ -56,13 +56,13 @@ class Run:
 _current: ContextVar[Run] = ContextVar("xmr_run", default=Run())  # noqa: B039 (a Run keeps no state)
 
 
-def current() -> Run:
+def current_run() -> Run:
     """The run that is set, or a silent one."""
     return _current.get()
 
 
 @contextmanager
-def use(run: Run) -> Iterator[Run]:
+def use_run(run: Run) -> Iterator[Run]:
     """Make `run` the current one inside a `with`."""
     token = _current.set(run)
     try:
@@ -71,21 +71,21 @@ def use(run: Run) -> Iterator[Run]:
         _current.reset(token)
 
 
-def encode(encoder: Encoder, items: Items, batch: int = 256) -> Features:
+def encode_cached(encoder: Encoder, items: Items, batch: int = 256) -> Features:
     """`encoder.encode` in batches, by way of the library's cache where the encoder is `cacheable`.
 
     A component that is built on another encoder (DCMH on a picture backbone) calls this and never computes twice.
     """
     encoder = encoder.part(items.modality)
     if encoder.cacheable and len(items):
-        cached = current().cached(encoder, items)
+        cached = current_run().cached(encoder, items)
         if cached is not None:
             return cached
     if len(items) <= batch:
         return encoder.encode(items)
     parts = [
         encoder.encode(items.take(np.arange(start, min(start + batch, len(items)))))
-        for start in current().track(range(0, len(items), batch), f"{encoder.name}: {items.modality}s")
+        for start in current_run().track(range(0, len(items), batch), f"{encoder.name}: {items.modality}s")
     ]
     return concatenate(parts)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.attention import Attention, Explained
 from xmr_core.errors import DataError
+from xmr_core.explain.attention import Attention, Explained
 from xmr_core.store import Store
 from xmr_core.types import Embeddings, Hits, Metric
 
@@ -108,7 +108,7 @@ class Results(Sequence[Hit]):
 
     def draw(self, file: str | Path | None = None, query: int = 0, font: str | Path | None = None) -> Image:
         """A query and its hits with their attention, a row each: see `Attention.draw`. Raises DataError."""
-        from xmr_core.drawing import draw
+        from xmr_core.explain.drawing import draw
 
         if self._explained is None:
             raise DataError("draw: there is no attention to draw; search with explain=True")

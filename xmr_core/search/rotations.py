@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.distances import unit
+from xmr_core.search.distances import unit
 
 __all__ = ["hyperplanes", "itq", "principal_axes", "random_rotation"]
 

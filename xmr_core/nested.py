@@ -8,15 +8,16 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from xmr_core import registry, runs
+from xmr_core import registry
 from xmr_core.components import Encoder, Form
 from xmr_core.errors import ConfigError
+from xmr_core.progress import current_run
 from xmr_core.types import Pairs
 
-__all__ = ["below", "digest", "encoder", "fit"]
+__all__ = ["below", "fit_nested", "joined_digest", "nested_encoder"]
 
 
-def encoder(modality: str, recipe: str, forms: Collection[Form], state: Mapping[str, NDArray[Any]]) -> Encoder:
+def nested_encoder(modality: str, recipe: str, forms: Collection[Form], state: Mapping[str, NDArray[Any]]) -> Encoder:
     """The encoder of a recipe like `bow(min_count=5)`, with what `state` keeps of it under `<modality>/`.
 
     Raises ConfigError where it does not take that modality or gives another form of it, UnknownComponentError.
@@ -29,13 +30,13 @@ def encoder(modality: str, recipe: str, forms: Collection[Form], state: Mapping[
     return part.with_state(below(modality, state))
 
 
-def fit(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
+def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
     """Their states once fitted, under `<modality>/`; `name` is that of the encoder which they are parts of."""
     learnt: dict[str, NDArray[Any]] = {}
     for modality, part in parts.items():
-        runs.current().begin(f"0_{name}_{modality}")  # each has checkpoints of its own
+        current_run().begin(f"0_{name}_{modality}")  # each has checkpoints of its own
         learnt |= {f"{modality}/{key}": array for key, array in part.fit(pairs).state.items()}
-    runs.current().begin(f"0_{name}")
+    current_run().begin(f"0_{name}")
     return learnt
 
 
@@ -44,6 +45,6 @@ def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
 
 
-def digest(*told: str) -> str:
+def joined_digest(*told: str) -> str:
     """sha256 (hex) over what tells parts from others: their fingerprints."""
     return hashlib.sha256(" ".join(told).encode()).hexdigest()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xmr_core import pictures
 from xmr_core.errors import DataError
+from xmr_core.images import decode_image
 from xmr_core.types import IMAGE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
     from xmr_core.library import Library
-    from xmr_core.results import Hit, Results
+    from xmr_core.library.results import Hit, Results
 
 __all__ = ["Row", "Tile", "captions", "contact_sheet", "rows", "write"]
 
@@ -129,7 +129,7 @@ def _found(db: Library, hit: Hit, caption: str, distance: str) -> Tile:
 def _thumbnail(item: object) -> Image | None:
     """The picture, no side longer than SIDE; None where it cannot be read any more."""
     try:
-        made = pictures.decode(item, at_least=SIDE)
+        made = decode_image(item, at_least=SIDE)
     except DataError:
         return None
     made = made.copy()

@@ -13,7 +13,7 @@ import typer
 
 from xmr_core.cli import printing
 from xmr_core.cli.app import FILL, File, Json, app, counted, opened, value_of
-from xmr_core.cli.looking import space_facts
+from xmr_core.cli.info import space_facts
 
 if TYPE_CHECKING:
     from xmr_core.datasets import Dataset

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Indexer, SqlDistance
-from xmr_core.distances import Scan, distances
 from xmr_core.errors import DataError, SpaceMismatchError
+from xmr_core.search.distances import Scan, distances
 from xmr_core.types import Codes, Embeddings, Metric
 
 __all__ = ["VectorIndexer"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.exact import empty_hits, positions_of
+from xmr_core.search.exact import empty_hits, positions_of
 from xmr_core.types import Hits, Metric
 
 __all__ = [

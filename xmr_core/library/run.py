@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Encoder
 from xmr_core.errors import DataError, StorageError
-from xmr_core.regions import Regions, digests_of
-from xmr_core.runs import Run
+from xmr_core.library.region_cache import Regions, digests_of
+from xmr_core.progress import Run
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import Features, Items
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import pictures
 from xmr_core.errors import DataError
+from xmr_core.images import check_images, decode_image
 from xmr_core.types import IMAGE, TEXT, Items, as_vectors
 
 __all__ = ["Added", "Prepared", "content_of", "prepare"]
@@ -119,7 +119,7 @@ def _prepare_texts(items: Items) -> Prepared:
 
 
 def _prepare_pictures(items: Items) -> Prepared:
-    reasons = pictures.check(items)
+    reasons = check_images(items)
     bad = {place: reasons[key] for place, key in enumerate(items.keys) if key in reasons}
     good = [place for place in range(len(items)) if place not in bad]
     with ThreadPoolExecutor(4) as pool:
@@ -140,7 +140,7 @@ def _file(picture: Any) -> tuple[str | None, bytes | None, str]:
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return None, bytes(picture), _sha256(bytes(picture))
     file = io.BytesIO()
-    pictures.decode(picture).save(file, format="PNG")  # upright RGB: PNG keeps neither all modes nor the turn
+    decode_image(picture).save(file, format="PNG")  # upright RGB: PNG keeps neither all modes nor the turn
     return None, file.getvalue(), _sha256(file.getvalue())
 
 

@@ -1,0 +1,96 @@
+"""Libraries written by the first release still open, search and give the same answers.
+
+`golden/*.duckdb.xz` were written by that release's code, `golden/*.json` say what it answered: the nearest of a stored
+item or of a text in every space, in Python and in SQL, the fingerprints, and the answers to a question.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xmr_core as xmr
+
+GOLDEN = Path(__file__).parent / "golden"
+LIBRARY: dict[str, Any] = json.loads((GOLDEN / "library.json").read_text())
+IMAGES: dict[str, Any] = json.loads((GOLDEN / "images.json").read_text())
+N = 40  # items of each modality in the library; texts have the ids from N on
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    file = folder / f"{name}.duckdb"
+    file.write_bytes(lzma.decompress((GOLDEN / f"{name}.duckdb.xz").read_bytes()))
+    return file
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[xmr.Library]:
+    with xmr.open(unpacked("library", tmp_path_factory.mktemp("golden")), progress=False) as db:
+        yield db
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[xmr.Library]:
+    with xmr.open(unpacked("images", tmp_path_factory.mktemp("golden")), progress=False) as db:
+        yield db
+
+
+def same(found: xmr.Results, want: tuple[list[int], list[float]]) -> None:
+    ids, distances = want
+    assert found.ids[0].tolist() == ids
+    np.testing.assert_allclose(found.distances[0], distances, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("space", sorted(LIBRARY))
+def test_a_space_answers_as_it_did(library: xmr.Library, space: str) -> None:
+    want = LIBRARY[space]
+    same(library.search(item=0, k=5, space=space), want["image"])
+    same(library.search(item=N, k=5, space=space), want["text"])
+
+
+@pytest.mark.parametrize("space", sorted(LIBRARY))
+def test_a_space_keeps_its_fingerprint(library: xmr.Library, space: str) -> None:
+    assert library.space(space).record.fingerprint == LIBRARY[space]["fingerprint"]
+    assert library.space(space).pipeline.fingerprint() == LIBRARY[space]["fingerprint"]
+
+
+@pytest.mark.parametrize("space", sorted(space for space, want in LIBRARY.items() if want["sql"]))
+def test_the_macros_in_the_file_answer_as_they_did(library: xmr.Library, space: str) -> None:
+    rows = library.sql(f"SELECT item_id, distance FROM xmr.like_{space}(0, 5)").fetchall()
+    assert [item for item, _ in rows] == [item for item, _ in LIBRARY[space]["sql"]]
+    np.testing.assert_allclose([d for _, d in rows], [d for _, d in LIBRARY[space]["sql"]], rtol=1e-5, atol=1e-5)
+
+
+def test_a_library_of_then_takes_new_items_and_new_versions(tmp_path: Path) -> None:
+    with xmr.open(unpacked("library", tmp_path), progress=False) as db:
+        vector = np.random.default_rng(0).standard_normal((1, 24)).astype("f4")
+        assert db.add(xmr.Items("image", vector, ["new"])).new == 1
+        (new,) = db.store.ids(where="key = 'new'")
+        (found,) = db.search(vector=vector, k=1, space="flat", modality="image", exact=True).ids[0]
+        assert found == new
+        db.publish("flat", 2)
+        db.refresh()
+        assert db.fit("precomputed(dim=24) >> pq(bytes=4, bits=4)", name="pq").record.version == 2
+        assert db.doctor() == []
+        db.export(tmp_path / "export")
+        with xmr.open(tmp_path / "copy.duckdb", progress=False) as copy:
+            copy.restore(tmp_path / "export")
+            assert (
+                copy.search(item=0, k=5, space="itq").ids.tolist() == db.search(item=0, k=5, space="itq").ids.tolist()
+            )
+
+
+def test_networks_of_then_encode_and_answer_as_they_did(images: xmr.Library) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    for space, want in IMAGES["spaces"].items():
+        assert images.space(space).pipeline.fingerprint() == want["fingerprint"]
+        same(images.search(text="a red square", k=5, space=space), want["text"])
+    answers = images.answer(item=0, question="what colour is it", k=3)
+    assert [answer.text for answer in answers] == [text for text, _ in IMAGES["answers"]]
+    np.testing.assert_allclose([a.probability for a in answers], [p for _, p in IMAGES["answers"]], atol=1e-4)

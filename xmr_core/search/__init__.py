@@ -1,0 +1,1 @@
+"""Search: true distances, exact scans, re-ranking, and what indexers share."""
