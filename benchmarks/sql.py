@@ -23,8 +23,8 @@ from rich.table import Table
 
 from xmr_core.components import SqlDistance
 from xmr_core.types import IMAGE, TEXT, Codes, Layout
-from xmr_storage import macros
 from xmr_storage.arrow import table_of_codes, words
+from xmr_storage.duckdb import macros
 
 K = 10
 NEAREST = f"ORDER BY distance, item_id LIMIT {K}"

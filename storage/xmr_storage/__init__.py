@@ -15,6 +15,6 @@ __all__ = ["xmr_stores"]
 @xmr.hookimpl
 def xmr_stores() -> list[type[Store]]:
     """The DuckDB store."""
-    from xmr_storage.duckdb_store import DuckDBStore  # opens nothing; duckdb itself is imported when a file is
+    from xmr_storage.duckdb.store import DuckDBStore  # opens nothing; duckdb itself is imported when a file is
 
     return [DuckDBStore]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
-from xmr_storage import macros
 from xmr_storage.arrow import array_of_blob, blob_of_array, codes_of_table, table_of_codes
+from xmr_storage.duckdb import macros
 
 
 @pytest.mark.parametrize(

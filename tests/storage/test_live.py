@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from xmr_core.errors import StorageError
-from xmr_storage import live
+from xmr_storage.duckdb import live
 
 
 class Library:

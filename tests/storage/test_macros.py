@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from xmr_core.components import SqlDistance
 from xmr_core.errors import DataError
 from xmr_core.types import IMAGE, TEXT, Codes, Layout, Metric, unpack_bits
-from xmr_storage import macros
 from xmr_storage.arrow import table_of_codes, words
+from xmr_storage.duckdb import macros
 
 N = 300
 item_ids = np.arange(N, dtype=np.int64) * 3  # not consecutive; the even ones are pictures

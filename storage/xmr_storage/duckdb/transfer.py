@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xmr_core.errors import SchemaVersionError, StorageError
 
 if TYPE_CHECKING:
-    from xmr_storage.duckdb_store import DuckDBStore
+    from xmr_storage.duckdb.store import DuckDBStore
 
 __all__ = ["compact", "doctor", "export", "restore"]
 
@@ -129,7 +129,7 @@ def compact(store: DuckDBStore) -> tuple[int, int]:
 
 
 def _copy(store: DuckDBStore, fresh: Path) -> None:
-    from xmr_storage.duckdb_store import STORAGE_VERSION
+    from xmr_storage.duckdb.store import STORAGE_VERSION
     from xmr_storage.schema import literal, quoted
 
     ((database,),) = store.rows("SELECT current_database()")

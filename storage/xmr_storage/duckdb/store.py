@@ -29,6 +29,7 @@ from xmr_core.store import (
     Store,
 )
 from xmr_core.types import IMAGE, TEXT, Codes, Items, Layout, Pairs
+from xmr_storage.duckdb import codes as code_tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -118,7 +119,7 @@ class DuckDBStore(Store):
 
     def make_macros(self) -> None:
         """Make the macros anew, those of all and those of each published space."""
-        from xmr_storage import macros
+        from xmr_storage.duckdb import macros
 
         with self.transaction():
             for statement in macros.shared_statements():
@@ -207,12 +208,12 @@ class DuckDBStore(Store):
         with self._lock:
             return self.execute(query, parameters).fetchall()
 
-    def _arrow(self, query: str, parameters: Any = None) -> pa.Table:
+    def arrow(self, query: str, parameters: Any = None) -> pa.Table:
         with self._lock:
             return _arrow_of(self.execute(query, parameters))
 
     @contextlib.contextmanager
-    def _given(self, **tables: pa.Table) -> Iterator[None]:
+    def given(self, **tables: pa.Table) -> Iterator[None]:
         """Arrow tables under these names, for one statement."""
         with self._lock:
             try:
@@ -225,8 +226,8 @@ class DuckDBStore(Store):
                     with contextlib.suppress(Exception):  # closed meanwhile
                         self._con.unregister(name)
 
-    def _insert(self, target: str, table: pa.Table) -> None:
-        with self._given(_given_rows=table):
+    def insert(self, target: str, table: pa.Table) -> None:
+        with self.given(_given_rows=table):
             self.execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
 
     # items, links, labels
@@ -235,8 +236,8 @@ class DuckDBStore(Store):
         """See `Store.match`."""
         import pyarrow as pa
 
-        with self._given(_wanted=pa.table({"place": np.arange(len(keys)), "key": pa.array(keys, pa.string())})):
-            found = self._arrow(
+        with self.given(_wanted=pa.table({"place": np.arange(len(keys)), "key": pa.array(keys, pa.string())})):
+            found = self.arrow(
                 """
                 SELECT w.place, i.item_id, i.content
                 FROM _wanted AS w JOIN xmr.items AS i ON i.key = w.key AND i.modality = $1
@@ -279,11 +280,11 @@ class DuckDBStore(Store):
             }
         )
         with self.transaction():
-            self._insert("items", table)
+            self.insert("items", table)
             if metadata:
                 columns = {name: _column(name, values) for name, values in metadata.items()}
                 self._fit_columns(columns)
-                self._insert("metadata", pa.table({"item_id": rows.ids, **columns}))
+                self.insert("metadata", pa.table({"item_id": rows.ids, **columns}))
 
     def _fit_columns(self, columns: Mapping[str, pa.Array]) -> None:
         """Add the columns of metadata that are new, and widen those that could not hold the values as they are."""
@@ -316,7 +317,7 @@ class DuckDBStore(Store):
         """See `Store.put_links`."""
         import pyarrow as pa
 
-        with self.transaction(), self._given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
+        with self.transaction(), self.given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
             self.execute(
                 """
                 INSERT INTO xmr.pairs
@@ -334,9 +335,9 @@ class DuckDBStore(Store):
         rows, columns = np.nonzero(labels)
         table = pa.table({"item_id": ids[rows], "label": pa.array(names, pa.string()).take(pa.array(columns))})
         with self.transaction():
-            with self._given(_relabelled=pa.table({"item_id": ids})):
+            with self.given(_relabelled=pa.table({"item_id": ids})):
                 self.execute("DELETE FROM xmr.labels WHERE item_id IN (SELECT item_id FROM _relabelled)")
-            self._insert("labels", table)
+            self.insert("labels", table)
 
     def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
         """See `Store.ids`."""
@@ -344,7 +345,7 @@ class DuckDBStore(Store):
             raise DataError(f"where={where!r}: expected a SQL condition")
         if where is None:
             query = "SELECT item_id FROM xmr.items WHERE $1 IS NULL OR modality = $1 ORDER BY item_id"
-            return _ids(self._arrow(query, [modality]))
+            return _ids(self.arrow(query, [modality]))
         import duckdb
 
         query = (
@@ -366,7 +367,7 @@ class DuckDBStore(Store):
         """See `Store.items`. Rows whose vectors were given ready-made have those for data."""
         import pyarrow as pa
 
-        with self._given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
+        with self.given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
             rows = self.rows(
                 """
                 SELECT i.key, i.text, i.source, i.data
@@ -398,7 +399,7 @@ class DuckDBStore(Store):
 
     def links(self) -> NDArray[np.int64]:
         """See `Store.links`."""
-        table = self._arrow("SELECT image_id, text_id FROM xmr.pairs ORDER BY image_id, text_id")
+        table = self.arrow("SELECT image_id, text_id FROM xmr.pairs ORDER BY image_id, text_id")
         return np.stack([_ids(table, "image_id"), _ids(table, "text_id")], axis=1)
 
     def _labelled(self, items: Items, names: Sequence[str]) -> Items:
@@ -418,8 +419,8 @@ class DuckDBStore(Store):
             "_wanted": pa.table({"place": np.arange(len(ids)), "item_id": ids}),
             "_names": pa.table({"position": np.arange(len(names)), "label": pa.array(names, pa.string())}),
         }
-        with self._given(**given):
-            found = self._arrow(
+        with self.given(**given):
+            found = self.arrow(
                 """
                 SELECT w.place, n.position
                 FROM xmr.labels JOIN _wanted AS w USING (item_id) JOIN _names AS n USING (label)
@@ -433,8 +434,8 @@ class DuckDBStore(Store):
         """See `Store.describe`."""
         import pyarrow as pa
 
-        with self._given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
-            table = self._arrow(
+        with self.given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
+            table = self.arrow(
                 """
                 SELECT w.item_id, c.* EXCLUDE (item_id)
                 FROM _wanted AS w LEFT JOIN xmr.catalog AS c ON c.item_id = w.item_id
@@ -455,7 +456,7 @@ class DuckDBStore(Store):
         import pyarrow as pa
 
         features = [table for table in self.tables("feature_") if self._vector_dim(table)]
-        with self.transaction(), self._given(_doomed=pa.table({"item_id": np.unique(ids)})):
+        with self.transaction(), self.given(_doomed=pa.table({"item_id": np.unique(ids)})):
             self._mark_ids()
             ((count,),) = self.rows("SELECT count(*) FROM xmr.items WHERE item_id IN (SELECT item_id FROM _doomed)")
             for table in ("items", "metadata", "labels", "attention", *self._code_tables(), *features):
@@ -517,8 +518,8 @@ class DuckDBStore(Store):
         have = np.zeros(len(ids), bool)
         if not dim:
             return have, np.zeros((0, 0), np.float32)
-        with self._given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
-            found = self._arrow(
+        with self.given(_wanted=pa.table({"place": np.arange(len(ids)), "item_id": ids})):
+            found = self.arrow(
                 f"SELECT w.place, f.vector FROM _wanted AS w JOIN xmr.{table} AS f USING (item_id) ORDER BY w.place"
             )
         have[found["place"].to_numpy()] = True
@@ -536,7 +537,7 @@ class DuckDBStore(Store):
             if stored not in (0, dim):
                 raise DataError(f"features of {extractor}: expected {stored} dimensions, got {dim}")
             self.execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
-            self._insert(table, pa.table({"item_id": ids, "vector": vector_column(vectors)}))
+            self.insert(table, pa.table({"item_id": ids, "vector": vector_column(vectors)}))
 
     def _vector_dim(self, table: str) -> int:
         kind = self.columns(table).get("vector", "")
@@ -560,7 +561,7 @@ class DuckDBStore(Store):
         ]
 
     def _counted(self, space: SpaceRecord, tables: Collection[str]) -> SpaceRecord:
-        table = _codes_name(space.name, space.version)
+        table = code_tables.table_name(space.name, space.version)
         if table not in tables:  # `doctor` tells, `drop_space` cures
             return space
         rows = self.rows(f"SELECT modality, count(*) FROM xmr.{table} GROUP BY modality ORDER BY modality")
@@ -569,7 +570,7 @@ class DuckDBStore(Store):
     def _code_tables(self) -> list[str]:
         """The tables of codes that are there; a user's own `code_...` is none."""
         tables = set(self.tables("code_"))
-        return [name for name in (_codes_name(s.name, s.version) for s in self._records()) if name in tables]
+        return [name for name in (code_tables.table_name(s.name, s.version) for s in self._records()) if name in tables]
 
     def _record(self, name: str, version: int | None) -> SpaceRecord:
         """One of `_records`. Raises StorageError where it is not there."""
@@ -615,14 +616,9 @@ class DuckDBStore(Store):
 
     def put_space(self, space: SpaceRecord) -> None:
         """See `Store.put_space`."""
-        from xmr_storage import macros
-        from xmr_storage.schema import identifier
-
-        table = _codes_name(identifier(space.name, "space"), space.version)
-        columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in macros.code_columns(space.layout))
         layout = space.layout
         with self.transaction():
-            self.execute(f"CREATE TABLE xmr.{table} (item_id BIGINT NOT NULL, modality VARCHAR NOT NULL, {columns})")
+            code_tables.make(self, space)
             self.execute(
                 "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false)",
                 [
@@ -639,9 +635,6 @@ class DuckDBStore(Store):
                 ],
             )
             self._put_parts(space.name, space.version, space.parts)
-            if space.sql is not None:
-                for statement, given in macros.space_tables(space.name, space.version, layout, space.sql):
-                    self._fill(statement, given)
 
     def _put_parts(self, name: str, version: int, parts: Sequence[PartRecord]) -> None:
         from xmr_storage.arrow import blob_of_array
@@ -662,74 +655,38 @@ class DuckDBStore(Store):
         for table in ("parts", "tensors"):
             self.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, version])
 
-    def _fill(self, statement: str, given: pa.Table | None) -> None:
-        with self._given(**({} if given is None else {"_given_rows": given})):
-            self.execute(statement)
-
     def publish(self, name: str, version: int) -> None:
         """See `Store.publish`."""
-        from xmr_storage import macros
-
         space = self._record(name, version)
         with self.transaction():
             self.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, space.version])
-            lengths = self._piece_lengths(name, space.version)
-            for statement in macros.space_statements(name, space.version, space.layout, space.metric, lengths):
-                self.execute(statement)
-
-    def _piece_lengths(self, name: str, version: int) -> list[int]:
-        """Of a lattice's points, as far as SQL can read them."""
-        from xmr_storage import macros
-
-        table, query = macros.lengths_query(name, version)
-        return [length for _, length in self.rows(query)] if table in self.tables(table) else []
+            code_tables.publish(self, space)
 
     def drop_space(self, name: str, version: int | None = None) -> None:
         """See `Store.drop_space`."""
-        from xmr_storage import macros
-
         doomed = [s for s in self._records() if s.name == name and version in (None, s.version)]
         if not doomed:
             self._record(name, version)
         with self.transaction():
             self._mark_ids()
-            if any(gone.published for gone in doomed):
-                for statement in macros.drop_statements(name):
-                    self.execute(statement)
+            code_tables.drop(self, name, [gone.version for gone in doomed], any(gone.published for gone in doomed))
             for gone in doomed:
-                for table in macros.tables_of(name, gone.version):
-                    self.execute(f"DROP TABLE IF EXISTS xmr.{table}")
                 for table in ("spaces", "attention"):
                     self.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, gone.version])
                 self._drop_parts(name, gone.version)
 
     def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
         """See `Store.put_codes`."""
-        from xmr_storage.arrow import table_of_codes
-
         with self.transaction():
-            self._insert(_codes_name(name, version), table_of_codes(codes, modality))
+            code_tables.put(self, name, version, modality, codes)
 
     def get_codes(self, name: str, version: int, modality: str) -> Codes:
         """See `Store.get_codes`."""
-        from xmr_storage import macros
-        from xmr_storage.arrow import codes_of_table
-
-        layout = self._record(name, version).layout
-        columns = ", ".join(column for column, _ in macros.code_columns(layout))
-        table = self._arrow(
-            f"SELECT item_id, {columns} FROM xmr.{_codes_name(name, version)} WHERE modality = $1 ORDER BY item_id",
-            [modality],
-        )
-        try:
-            return codes_of_table(table, layout)
-        except ValueError as error:
-            raise StorageError(f"{self._path}: the codes of space {name!r} are damaged: {error}") from error
+        return code_tables.get(self, self._record(name, version), modality)
 
     def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
         """See `Store.coded_ids`."""
-        query = f"SELECT item_id FROM xmr.{_codes_name(name, version)} WHERE modality = $1 ORDER BY item_id"
-        return _ids(self._arrow(query, [modality]))
+        return code_tables.coded_ids(self, name, version, modality)
 
     def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
         """See `Store.put_attention`."""
@@ -744,7 +701,7 @@ class DuckDBStore(Store):
                 "weight": rows.weights,
             }
         )
-        with self.transaction(), self._given(_looked=table):
+        with self.transaction(), self.given(_looked=table):
             self.execute(
                 """
                 DELETE FROM xmr.attention
@@ -832,7 +789,7 @@ class DuckDBStore(Store):
 
     def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
         """See `Store.live`; None means this store's own connection."""
-        from xmr_storage import live
+        from xmr_storage.duckdb import live
 
         with self._told():
             if connection is not None:
@@ -865,25 +822,25 @@ class DuckDBStore(Store):
 
     def export(self, folder: Path) -> None:
         """See `Store.export`; one Parquet file a table."""
-        from xmr_storage import transfer
+        from xmr_storage.duckdb import transfer
 
         transfer.export(self, folder)
 
     def restore(self, folder: Path) -> None:
         """See `Store.restore`."""
-        from xmr_storage import transfer
+        from xmr_storage.duckdb import transfer
 
         transfer.restore(self, folder)
 
     def compact(self) -> tuple[int, int]:
         """See `Store.compact`."""
-        from xmr_storage import transfer
+        from xmr_storage.duckdb import transfer
 
         return transfer.compact(self)
 
     def doctor(self) -> Iterator[str]:
         """See `Store.doctor`."""
-        from xmr_storage import transfer
+        from xmr_storage.duckdb import transfer
 
         return transfer.doctor(self)
 
@@ -967,12 +924,6 @@ def _ids(table: pa.Table, column: str = "item_id") -> NDArray[np.int64]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _codes_name(space: str, version: int) -> str:
-    from xmr_storage.schema import identifier
-
-    return f"code_{identifier(space, 'space')}_v{version:d}"
 
 
 def _feature_name(extractor: str) -> str:
