@@ -7,20 +7,16 @@ keeps ids unique, and `doctor` checks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 
 from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from xmr_core.errors import DataError
-
-__all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl", "identifier", "literal", "quoted"]
+__all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl"]
 
 SCHEMA = "xmr"
 FORMAT_VERSION = 1  # of everything below; a file of a higher one is refused
-NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
 _metadata = MetaData(schema=SCHEMA)
 
@@ -135,20 +131,3 @@ def ddl(present: Collection[str] = ()) -> Iterator[str]:
     yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
     for table in (table for name, table in TABLES.items() if name not in present):
         yield str(CreateTable(table).compile(dialect=dialect)).strip()
-
-
-def identifier(name: str, what: str = "name") -> str:
-    """The name, if it may stand in SQL unquoted: a-z, 0-9 and _, 48 characters at most. Raises DataError."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise DataError(f"{what} {name!r}: use a to z, 0 to 9 and _, beginning with a letter, 48 characters at most")
-    return name
-
-
-def literal(text: str) -> str:
-    """Any text as a SQL literal, for statements that take no parameters."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """Any name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import StorageError
 from xmr_core.types import Codes
-from xmr_storage.schema import identifier
+from xmr_storage.quoting import identifier
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -32,7 +32,7 @@ import numpy as np
 from xmr_core.components import SqlDistance
 from xmr_core.errors import DataError
 from xmr_core.types import IMAGE, TEXT, Layout, Metric
-from xmr_storage.schema import identifier
+from xmr_storage.quoting import identifier
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -288,7 +288,7 @@ class DuckDBStore(Store):
 
     def _fit_columns(self, columns: Mapping[str, pa.Array]) -> None:
         """Add the columns of metadata that are new, and widen those that could not hold the values as they are."""
-        from xmr_storage.schema import quoted
+        from xmr_storage.quoting import quoted
 
         _check_columns(list(columns))
         known = {name.lower(): kind for name, kind in self.columns("metadata").items()}
@@ -848,7 +848,7 @@ class DuckDBStore(Store):
 def _connect(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
     import duckdb
 
-    from xmr_storage.schema import literal
+    from xmr_storage.quoting import literal
 
     try:
         fresh = not path.startswith(":memory:") and not Path(path).exists()
@@ -927,7 +927,7 @@ def _now() -> str:
 
 
 def _feature_name(extractor: str) -> str:
-    from xmr_storage.schema import identifier
+    from xmr_storage.quoting import identifier
 
     return identifier(f"feature_{extractor}", "extractor")
 

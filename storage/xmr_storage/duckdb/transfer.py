@@ -48,7 +48,8 @@ def export(store: DuckDBStore, folder: Path) -> None:
 
 
 def _write(store: DuckDBStore, folder: Path) -> None:
-    from xmr_storage.schema import FORMAT_VERSION, literal, quoted
+    from xmr_storage.quoting import literal, quoted
+    from xmr_storage.schema import FORMAT_VERSION
 
     tables = {}
     for table in store.tables():
@@ -61,7 +62,8 @@ def _write(store: DuckDBStore, folder: Path) -> None:
 
 def restore(store: DuckDBStore, folder: Path) -> None:
     """Read an export into an empty library; whole or not at all. Only data is read from the folder, no SQL."""
-    from xmr_storage.schema import FORMAT_VERSION, TABLES, identifier, literal, quoted
+    from xmr_storage.quoting import identifier, literal, quoted
+    from xmr_storage.schema import FORMAT_VERSION, TABLES
 
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
@@ -130,7 +132,7 @@ def compact(store: DuckDBStore) -> tuple[int, int]:
 
 def _copy(store: DuckDBStore, fresh: Path) -> None:
     from xmr_storage.duckdb.store import STORAGE_VERSION
-    from xmr_storage.schema import literal, quoted
+    from xmr_storage.quoting import literal, quoted
 
     ((database,),) = store.rows("SELECT current_database()")
     store.execute(f"ATTACH {literal(str(fresh))} AS xmr_fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
@@ -167,7 +169,7 @@ def _catalog(store: DuckDBStore, database: str) -> list[tuple[str, ...]]:
 
 
 def _row_counts(store: DuckDBStore, database: str) -> dict[tuple[str, str], int]:
-    from xmr_storage.schema import quoted
+    from xmr_storage.quoting import quoted
 
     tables = store.rows(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 AND NOT internal", [database]
