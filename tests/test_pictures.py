@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_check_names_the_bad_ones_and_why() -> None:
     reasons = check_images(items)
     assert list(reasons) == list(BAD)
     assert "truncated" in reasons["truncated JPEG"]
-    assert reasons["text"] == "no picture that Pillow knows"
+    assert reasons["text"] == "not an image in a known format"
     assert reasons["missing file"] == "no such file"
     assert reasons["floats"] == "expected an array (h, w, 3) of uint8, got float64 (4, 4, 3)"
 
@@ -146,7 +147,7 @@ def test_decode_each_keeps_the_order_and_raises_after_the_last_good_one() -> Non
     data: list[object] = [np.zeros((1, width, 3), np.uint8) for width in widths]
     items = xmr.Items(xmr.IMAGE, [*data[:50], b"bad", *data[50:]], [f"k{i}" for i in range(100)])
     seen: list[int] = []
-    with pytest.raises(xmr.DataError, match="1 picture cannot be read: 'k50': no picture that Pillow knows") as raised:
+    with pytest.raises(xmr.DataError, match="1 image cannot be read: 'k50': not an image in a known format") as raised:
         seen.extend(decode_images(items, lambda picture: picture.width))
     assert seen == widths
     assert raised.value.keys == ("k50",)
@@ -163,7 +164,7 @@ def test_decode_each_may_be_left_early() -> None:
 
 def test_many_bad_pictures_are_counted_and_ten_are_named() -> None:
     error = unreadable({f"k{i}": "why" for i in range(12)})
-    assert str(error).startswith("12 pictures cannot be read: 'k0': why; ")
+    assert str(error).startswith("12 images cannot be read: 'k0': why; ")
     assert str(error).endswith("'k9': why; and 2 more")
     assert len(error.keys) == 12
 
@@ -174,3 +175,47 @@ def test_an_error_of_what_is_done_with_a_picture_is_not_taken_for_a_bad_picture(
 
     with pytest.raises(ZeroDivisionError):
         list(decode_images(xmr.Items(xmr.IMAGE, [noise()]), divide))
+
+
+def rotated(tag: int, value: object) -> bytes:
+    """A JPEG, wide, whose EXIF says that the camera was held upright, and something else."""
+    image, exif = Image.new("RGB", (16, 8), RED), Image.Exif()
+    exif[0x0112], exif[tag] = 6, value
+    return file_of(image, "JPEG", exif=exif)
+
+
+def test_the_turn_is_applied_whatever_else_the_exif_says() -> None:
+    assert decode_image(rotated(0x010F, "a camera")).size == (8, 16)
+
+
+def test_a_tag_of_the_wrong_type_costs_neither_the_image_nor_its_turn() -> None:
+    jpeg = rotated(0x011A, 72.0)
+    text_instead = jpeg.replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02").replace(
+        b"\x1a\x01\x05\x00", b"\x1a\x01\x02\x00"
+    )
+    assert text_instead != jpeg
+    assert decode_image(text_instead).size == (8, 16)
+
+
+def test_damaged_exif_turns_nothing() -> None:
+    broken = rotated(0x010F, "a camera").replace(b"Exif\x00\x00", b"Exif\x00\x00\xff\xff", 1)
+    assert 0 not in decode_image(broken).size
+
+
+def test_an_image_that_was_turned_is_not_turned_again() -> None:
+    once = decode_image(rotated(0x010F, "a camera"))
+    assert decode_image(once).size == once.size
+
+
+def test_a_format_that_would_start_another_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(xmr.DataError, match="not an image in a known format"):
+        decode_image(tmp_path / "photo.jpg")
+
+
+def test_an_image_too_large_is_refused_by_its_header() -> None:
+    png = bytearray(file_of(Image.new("1", (8, 8))))
+    png[16:24] = (30_000).to_bytes(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    with pytest.raises(xmr.DataError, match=r"more than 178,956,970 pixels|at most 178,956,970"):
+        decode_image(bytes(png))

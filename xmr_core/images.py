@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,11 @@ __all__ = ["check_images", "decode_image", "decode_images", "unreadable"]
 
 T = TypeVar("T")
 AHEAD = 32  # pictures decoded before they are asked for
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+# others are refused: Pillow would start Ghostscript for an EPS file, whatever its name ends in
+LARGEST = 178_956_970  # pixels of an image, half a gigabyte as RGB; what is larger is refused by its header
+ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
+EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow keeps it
 TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}  # Pillow's modes with an alpha channel
 NAMED = 10  # pictures an error message names
 
@@ -37,14 +43,12 @@ def decode_image(item: object, at_least: int | None = None) -> Image.Image:
     `at_least` lets a JPEG be decoded at a fraction of its size, both sides that long or longer: several times quicker
     for photographs. Raises DataError saying what is wrong with it.
     """
-    from PIL import ImageOps
-
     try:
         image = _opened(item, at_least)
         if 0 in image.size:
-            raise DataError("a picture without pixels")
+            raise DataError("an image without pixels")
         image.load()
-        return _rgb(ImageOps.exif_transpose(image))
+        return _rgb(_upright(image))
     except DataError:
         raise
     except FileNotFoundError:
@@ -92,7 +96,7 @@ def unreadable(faults: dict[str, str]) -> DataError:
     """The error that names the pictures (key to reason) that cannot be read."""
     named = "; ".join(f"{key!r}: {reason}" for key, reason in list(faults.items())[:NAMED])
     more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-    what = "1 picture" if len(faults) == 1 else f"{len(faults)} pictures"
+    what = "1 image" if len(faults) == 1 else f"{len(faults)} images"
     return DataError(f"{what} cannot be read: {named}{more}", list(faults))
 
 
@@ -130,7 +134,11 @@ def _opened(item: object, at_least: int | None) -> Image.Image:
             raise DataError("no regular file")
         item = path.read_bytes()  # no file stays open
     if isinstance(item, (bytes, bytearray, memoryview)):
-        image = Image.open(io.BytesIO(item))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but within our own limit
+            image = Image.open(io.BytesIO(item), formats=FORMATS)
+        if image.width * image.height > LARGEST:
+            raise DataError(f"{image.width} x {image.height} pixels; at most {LARGEST:,} are read")
         if at_least is not None:
             image.draft(None, (at_least, at_least))  # JPEG alone knows it; the others stay whole
         return image
@@ -144,6 +152,31 @@ def _pixels(array: NDArray[Any]) -> NDArray[np.uint8]:
     if not shaped or array.dtype != np.uint8 or not array.size:
         raise DataError(f"expected an array (h, w, 3) of uint8, got {array.dtype} {array.shape}")
     return np.ascontiguousarray(array)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF says. EXIF that cannot be read turns nothing, and never costs the image."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's EXIF parser raises anything on damaged tags
+        return image
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for told in EXIF:  # else it would be turned again by whoever opens it next
+        turned.info.pop(told, None)
+    return turned
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -171,4 +204,6 @@ def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
-    return "no picture that Pillow knows" if "cannot identify image file" in text else text
+    if "cannot identify image file" in text:
+        return "not an image in a known format"
+    return f"more than {LARGEST:,} pixels" if "decompression bomb" in text else text

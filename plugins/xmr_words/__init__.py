@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, get_args
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.components import Form
-from xmr_words.splitting import PATTERNS, split, vocabulary
+from xmr_words.splitting import PATTERNS, SPLITTER, split, splitter_of, vocabulary
 from xmr_words.tokens import Words
 
 Split = Literal["words", "tags"]
@@ -42,7 +42,8 @@ class BowConfig:
 class Bow(xmr.Encoder):
     """Texts to vectors (n, 1, w) over the w words of the training texts; words it never met count nothing.
 
-    State: `words` (w) str, the most frequent first; `idf` (w) float32.
+    State: `words` (w) str, the most frequent first; `idf` (w) float32; `splitter` (1,), the version of the rules that
+    split texts into words.
     """
 
     name: ClassVar[str] = "bow"
@@ -52,10 +53,11 @@ class Bow(xmr.Encoder):
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
-        kept, texts = vocabulary(self, pairs, lambda texts: split(texts, self.config.split))
+        kept, texts = vocabulary(self, pairs, lambda texts: split(texts, self.config.split, bigrams=True))
         counts = np.array([count for _, count in kept])
         idf = np.log((1 + texts) / (1 + counts)) + 1  # smoothed: as if one more text held every word
-        return self.with_state({"words": np.array([word for word, _ in kept]), "idf": idf.astype(np.float32)})
+        words = np.array([word for word, _ in kept])
+        return self.with_state({"words": words, "idf": idf.astype(np.float32), "splitter": np.array([SPLITTER])})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 1, w); zeros where no word is known. Raises DataError with the keys of blank texts."""
@@ -64,13 +66,17 @@ class Bow(xmr.Encoder):
         column = {word: i for i, word in enumerate(self.state["words"].tolist())}
         places = [
             row * len(column) + column[word]
-            for row, words in enumerate(split(items, self.config.split))
+            for row, words in enumerate(self._split(items))
             for word in words
             if word in column
         ]
         cells = np.bincount(np.array(places, np.int64), minlength=len(items) * len(column))
         vectors = self._weighted(cells.reshape(len(items), len(column)).astype(np.float32))
         return xmr.Features.of_vectors(items.modality, vectors, self.metric)
+
+    def _split(self, items: xmr.Items) -> Iterator[list[str]]:
+        """The words of each text, as they were split when the vocabulary was learned."""
+        return split(items, self.config.split, bigrams=True, splitter=splitter_of(self.state))
 
     def _weighted(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.config.weighting == "binary":

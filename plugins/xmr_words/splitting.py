@@ -1,36 +1,131 @@
-"""What a word is, and which words of some texts make a vocabulary: shared by the encoders of this plugin."""
+"""What a word is in any script, and which words of some texts make a vocabulary: shared by the encoders of this plugin.
+
+Text is folded before it is split: compatibility forms become plain (full-width letters and punctuation, ligatures),
+case is dropped, and so are soft hyphens, joiners, and the vowel points of Arabic and Hebrew, which most texts omit.
+A combining mark belongs to the letter before it. Scripts that put no blanks between words (Chinese, Japanese, Thai,
+Lao, Khmer, Burmese) are split into characters; `bigrams` adds every pair of neighbours, which finds most words without
+a dictionary (McNamee & Mayfield, "Character n-gram tokenization for European language text retrieval", 2004; the same
+default as in Lucene's CJK analyser).
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import xmr_core as xmr
 
-__all__ = ["PATTERNS", "split", "vocabulary"]
+__all__ = ["PATTERNS", "SPLITTER", "split", "splitter_of", "vocabulary"]
 
-WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")  # letters and digits of any script; don't is one word
-TAG = re.compile(r"[^,\s]+")
-PATTERNS: dict[str, re.Pattern[str]] = {"words": WORD, "tags": TAG}
+SPLITTER = 2  # the version of these rules, kept in states; 1 cut words at combining marks
+PATTERNS = ("words", "tags")
+TAG = re.compile("[^,\\s\uff0c\u3001\uff1b]+")  # the comma, and those of Chinese and Japanese
+OLD_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+OLD_TAG = re.compile(r"[^,\s]+")
 NAMED = 10  # texts an error message names
-LONGEST = 64  # letters; what is longer is an address or a number, no word
+LONGEST = 64  # characters; what is longer is an address or a number, not a word
+
+MARKED = (range(0x20000), range(0xE0100, 0xE01F0))  # where Unicode keeps its combining marks
+UNSPACED = (
+    "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"  # Kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+DROPPED = dict.fromkeys(
+    [
+        *(0x00AD, 0x0640, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF),  # soft hyphen, tatweel, joiners and the like
+        *range(0x064B, 0x0660),  # Arabic vowel points
+        0x0670,
+        *(point for point in range(0x0591, 0x05C8) if unicodedata.category(chr(point)) == "Mn"),  # Hebrew points
+        *range(0xFE00, 0xFE10),  # variation selectors
+    ]
+)
+FOLDED: dict[int, str | None] = {**DROPPED, 0x2019: "'"}  # one apostrophe, as people type it
 
 
-def split(texts: xmr.Items, pattern: str = "words") -> Iterator[list[str]]:
-    """The words of each text, in order, in lower case. Raises DataError with the keys of blank texts."""
+def split(
+    texts: xmr.Items, pattern: str = "words", bigrams: bool = False, splitter: int = SPLITTER
+) -> Iterator[list[str]]:
+    """The words of each text, in order, in lower case. Raises DataError with the keys of blank texts.
+
+    `pattern` "tags" takes whatever stands between commas, blanks and lines. `bigrams` adds pairs of neighbouring
+    characters in scripts without blanks. `splitter` 1 splits as states of the first version expect.
+    """
     blank = [
         key for key, text in zip(texts.keys, texts.data, strict=True) if not isinstance(text, str) or not text.strip()
     ]
     if blank:
         named = ", ".join(map(repr, blank[:NAMED])) + (", ..." if len(blank) > NAMED else "")
-        raise xmr.DataError(f"{len(blank)} of {len(texts)} texts are blank or no text: {named}", blank)
-    find: Callable[[str], list[str]] = PATTERNS[pattern].findall
+        raise xmr.DataError(f"{len(blank)} of {len(texts)} texts are blank or not text: {named}", blank)
+    find = (
+        _old(pattern) if splitter == 1 else _tags if pattern == "tags" else functools.partial(_words, bigrams=bigrams)
+    )
     for text in texts.data:
-        yield [word for word in find(unicodedata.normalize("NFC", text).lower()) if len(word) <= LONGEST]
+        yield [word for word in find(text) if len(word) <= LONGEST]
+
+
+def splitter_of(state: Mapping[str, NDArray[Any]]) -> int:
+    """The version of the rules by which a vocabulary was learned; states of the first version do not say."""
+    return int(state["splitter"][0]) if "splitter" in state else 1
+
+
+def _old(pattern: str) -> Callable[[str], list[str]]:
+    words = OLD_TAG if pattern == "tags" else OLD_WORD
+    return lambda text: words.findall(unicodedata.normalize("NFC", text).lower())
+
+
+def _tags(text: str) -> list[str]:
+    return TAG.findall(_lower(unicodedata.normalize("NFC", text)))
+
+
+def _words(text: str, bigrams: bool) -> list[str]:
+    if text.isascii():  # most texts are, and need none of the rest
+        return OLD_WORD.findall(text.lower())
+    folded = unicodedata.normalize("NFC", _lower(unicodedata.normalize("NFKC", text))).translate(FOLDED)
+    words: list[str] = []
+    for spaced, unspaced in _word().findall(folded):
+        if spaced:
+            words.append(spaced)
+            continue
+        characters = _character().findall(unspaced)
+        words += characters
+        if bigrams:
+            words += [left + right for left, right in itertools.pairwise(characters)]
+    return words
+
+
+def _lower(text: str) -> str:
+    return text.lower().replace("i\u0307", "i")  # the Turkish capital I with its dot is two characters in lower case
+
+
+@functools.cache
+def _marks() -> str:
+    """All combining marks, as ranges of a character class."""
+    points = [point for some in MARKED for point in some if unicodedata.category(chr(point)) in ("Mn", "Mc", "Me")]
+    marks = set(points)
+    starts = [point for point in points if point - 1 not in marks]
+    ends = [point for point in points if point + 1 not in marks]
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
+
+
+@functools.cache
+def _word() -> re.Pattern[str]:
+    """Words of letters, digits and their marks (don't is one), or runs of a script without blanks."""
+    letter = rf"(?:(?![{UNSPACED}])[^\W_][{_marks()}]*)"
+    return re.compile(rf"({letter}+(?:'{letter}+)*)|((?:(?=[{UNSPACED}])[^\W_][{_marks()}]*)+)")
+
+
+@functools.cache
+def _character() -> re.Pattern[str]:
+    return re.compile(rf"[^\W_][{_marks()}]*")
 
 
 def vocabulary(

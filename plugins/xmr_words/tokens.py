@@ -10,7 +10,7 @@ import numpy as np
 
 import xmr_core as xmr
 from xmr_core.components import Form
-from xmr_words.splitting import split, vocabulary
+from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
 
 __all__ = ["UNKNOWN", "Words", "WordsConfig"]
 
@@ -34,7 +34,8 @@ class WordsConfig:
 class Words(xmr.Encoder):
     """Texts to word ids (n, t) int32 with a mask: 0 is `<unk>`, then the words of the training texts.
 
-    State: `words` (w) str, `<unk>` and then the most frequent first: the id of a word is its place.
+    State: `words` (w) str, `<unk>` and then the most frequent first: the id of a word is its position; `splitter`
+    (1,), the version of the rules that split texts into words.
     """
 
     name: ClassVar[str] = "words"
@@ -48,7 +49,8 @@ class Words(xmr.Encoder):
         Raises DataError on blank texts, and where no word is left.
         """
         kept, _ = vocabulary(self, pairs, self._read)
-        return self.with_state({"words": np.array([UNKNOWN, *(word for word, _ in kept)])})
+        words = np.array([UNKNOWN, *(word for word, _ in kept)])
+        return self.with_state({"words": words, "splitter": np.array([SPLITTER])})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, t) and their mask, t the most words of a text; 0 where a word is unknown, and at padding.
@@ -74,4 +76,5 @@ class Words(xmr.Encoder):
         return (words or [UNKNOWN] for words in self._read(items))
 
     def _read(self, items: xmr.Items) -> Iterator[list[str]]:
-        return (words[: self.config.max_tokens] for words in split(items))
+        splitter = splitter_of(self.state) if self.state else SPLITTER
+        return (words[: self.config.max_tokens] for words in split(items, splitter=splitter))

@@ -115,7 +115,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
 
 def test_unreadable_pictures_are_named_all(items: xmr.Items) -> None:
     mixed = xmr.Items(xmr.IMAGE, [b"bad", *items.data, b"worse"], list("abcde"))
-    with pytest.raises(xmr.DataError, match="2 pictures cannot be read: 'a'") as raised:
+    with pytest.raises(xmr.DataError, match="2 images cannot be read: 'a'") as raised:
         Lite0().encode(mixed)
     assert raised.value.keys == ("a", "e")
 

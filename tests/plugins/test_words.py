@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 
 import xmr_core as xmr
 from xmr_core.testing import conformance
 from xmr_words import Bow, Words
+from xmr_words.splitting import split
 
 TestBow = conformance("encoder", "bow", config={"weighting": "tfidf", "normalise": True})
 
@@ -86,13 +89,13 @@ def test_the_vocabulary_is_that_of_the_linked_texts_alone() -> None:
 
 def test_blank_texts_are_refused_by_key_when_fitting_too() -> None:
     texts = xmr.Items(xmr.TEXT, ["dog", " \n", ""], ["a", "b", "c"])
-    with pytest.raises(xmr.DataError, match="2 of 3 texts are blank or no text: 'b', 'c'") as raised:
+    with pytest.raises(xmr.DataError, match="2 of 3 texts are blank or not text: 'b', 'c'") as raised:
         Bow().fit(xmr.Pairs(xmr.Items(xmr.IMAGE, [b""] * 3), texts, np.array([[0, 0], [1, 1], [2, 2]])))
     assert raised.value.keys == ("b", "c")
 
 
 def test_a_number_among_the_texts_is_refused_by_key() -> None:
-    with pytest.raises(xmr.DataError, match="no text: '1'"):
+    with pytest.raises(xmr.DataError, match="not text: '1'"):
         fitted().encode(xmr.Items(xmr.TEXT, ["dog", 7]))
 
 
@@ -151,7 +154,7 @@ def test_max_words_does_not_count_the_unknown_word() -> None:
 
 
 def test_blank_texts_are_refused_by_words_too() -> None:
-    with pytest.raises(xmr.DataError, match="1 of 2 texts are blank or no text: '1'"):
+    with pytest.raises(xmr.DataError, match="1 of 2 texts are blank or not text: '1'"):
         Words().fit(paired(["a", "a"])).encode(xmr.Items(xmr.TEXT, ["a", " "]))
 
 
@@ -159,3 +162,64 @@ def test_blank_texts_are_refused_by_words_too() -> None:
 def test_an_option_of_words_out_of_range_is_refused(option: str) -> None:
     with pytest.raises(xmr.ConfigError, match=f"{option}=0"):
         Words(**{option: 0})
+
+
+# scripts
+
+
+def words_of(text: str, **options: object) -> list[str]:
+    (words,) = split(xmr.Items(xmr.TEXT, [text]), **options)  # type: ignore[arg-type]
+    return words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "एक कुत्ता दौड़ता है",  # Hindi: vowel signs are marks
+        "தமிழ் நாய்",  # Tamil
+        "çiçek ığdır",  # Turkish
+        "한국어 개",  # Korean
+        "naïve café",
+    ],
+)
+def test_a_mark_belongs_to_the_letter_before_it(text: str) -> None:
+    assert words_of(text) == unicodedata.normalize("NFC", text).split()
+    assert words_of(unicodedata.normalize("NFD", text)) == words_of(text)
+
+
+def test_the_turkish_capital_with_a_dot_is_an_i() -> None:
+    assert words_of("İstanbul") == ["istanbul"]
+
+
+@pytest.mark.parametrize(("pointed", "plain"), [("كِتَابٌ", "كتاب"), ("שָׁלוֹם", "שלום"), ("می\u200cخواهم", "میخواهم")])
+def test_vowel_points_and_joiners_do_not_count(pointed: str, plain: str) -> None:
+    assert words_of(pointed) == [plain]
+
+
+def test_chinese_is_characters_and_pairs_of_them() -> None:
+    assert words_of("一只狗,很快", bigrams=True) == ["一", "只", "狗", "一只", "只狗", "很", "快", "很快"]
+    assert words_of("一只狗") == ["一", "只", "狗"]
+
+
+def test_thai_is_split_where_a_letter_begins_and_not_at_its_marks() -> None:
+    assert words_of("วิ่ง") == ["วิ่", "ง"]
+
+
+def test_full_width_letters_and_punctuation_are_plain_ones() -> None:
+    assert words_of("\uff24\uff4f\uff47\uff0c\uff43\uff41\uff54\uff11") == ["dog", "cat1"]
+
+
+def test_tags_know_the_commas_of_chinese() -> None:
+    assert words_of("狗\uff0c猫\u3001鸟\uff1bnew-york, c++", pattern="tags") == ["狗", "猫", "鸟", "new-york", "c++"]
+
+
+def test_a_vocabulary_of_the_first_version_splits_as_it_was_learned() -> None:
+    old = Bow(None, {"words": np.array(["क", "त", "एक"]), "idf": np.ones(3, np.float32)})
+    assert vectors(old, "एक कुत्ता") == [[1, 1, 1]]
+    assert vectors(fitted(["एक कुत्ता"]), "एक कुत्ता") == [[1, 1]]
+
+
+def test_a_chinese_word_finds_the_caption_that_has_it() -> None:
+    bow = fitted(["一只狗在草地上奔跑", "一只猫坐在椅子上", "一只狗在水里游泳"])
+    shared = np.array(vectors(bow, "狗")) @ np.array(vectors(bow, "一只狗在草地上奔跑", "一只猫坐在椅子上")).T
+    assert shared.tolist() == [[1, 0]]
