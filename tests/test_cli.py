@@ -324,7 +324,7 @@ def test_plugins_are_listed_with_what_they_do(toy: None) -> None:
 
 def test_a_plugin_shows_its_options_with_their_price() -> None:
     shown = run("plugins", "hnsw").stdout
-    assert re.search(r"^m +16 +links a vector", shown, re.MULTILINE)
+    assert re.search(r"^m +16 +between 2 and 512 +links a vector", shown, re.MULTILINE)
     assert "no component 'hnws' installed" in run("plugins", "hnws", code=1).stderr
 
 

@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import ConfigError, DataError, NotFittedError, SpaceMismatchError, StateVersionError
+from xmr_core.options import checked, options_of
 from xmr_core.types import (
     IMAGE,
     TEXT,
@@ -33,7 +33,19 @@ from xmr_core.types import (
     Pairs,
 )
 
-__all__ = ["API_VERSION", "Component", "Encoder", "Form", "Fuser", "Index", "Indexer", "NoConfig", "SqlDistance"]
+__all__ = [
+    "API_VERSION",
+    "Component",
+    "Encoder",
+    "Form",
+    "Fuser",
+    "Index",
+    "Indexer",
+    "NoConfig",
+    "SqlDistance",
+    "State",
+    "Stored",
+]
 
 API_VERSION = 1  # a plugin module may state `XMR_API = 1`; another number is refused before its hooks are called
 
@@ -44,6 +56,15 @@ State = Mapping[str, NDArray[Any]]
 @dataclass(frozen=True)
 class NoConfig:
     """The config of a component without options."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a store keeps of a component; `Component.load` takes it back."""
+
+    options: Mapping[str, Any]
+    state: State
+    version: int
 
 
 class Component:
@@ -58,25 +79,35 @@ class Component:
     version: ClassVar[int] = 1  # raise it when the meaning of a stored state changes
     needs_fit: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        checked(cls.Config)
+
     def __init__(self, config: Any = None, state: State | None = None, **options: Any) -> None:
         """`config` is a `Config`, or its fields as keywords; `state` comes from a fit, and is not copied.
 
         Raises ConfigError on an unknown option or a value out of range.
         """
         if config is None:
-            known = {field.name for field in dataclasses.fields(self.Config)}
-            for option in options:
-                if option not in known:
-                    offer = f"it takes {', '.join(sorted(known))}" if known else "it takes no options"
-                    raise ConfigError(f"{self.name} has no option {option!r}; {offer}")
-            missing = [f.name for f in dataclasses.fields(self.Config) if _required(f) and f.name not in options]
-            if missing:
-                raise ConfigError(f"{self.name} needs {', '.join(missing)}")
-            config = self.Config(**_checked(self.Config, options))
+            config = self._config(self.migrate(options, {}, self.version)[0])
         elif options or not isinstance(config, self.Config):
             raise ConfigError(f"{self.name}: expected a {self.Config.__name__} or its fields as keywords")
         self.config = config
         self.state: dict[str, NDArray[Any]] = dict(state or {})
+        self._stored: Stored | None = None
+
+    @classmethod
+    def _config(cls, options: Mapping[str, Any]) -> Any:
+        """The config of options as keywords. Raises ConfigError."""
+        known = {option.name: option for option in options_of(cls.Config)}
+        for name in options:
+            if name not in known:
+                offer = f"it takes {', '.join(sorted(known))}" if known else "it takes no options"
+                raise ConfigError(f"{cls.name} has no option {name!r}; {offer}")
+        missing = [name for name, option in known.items() if option.required and name not in options]
+        if missing:
+            raise ConfigError(f"{cls.name} needs {', '.join(missing)}")
+        return cls.Config(**options)
 
     @property
     def fitted(self) -> bool:
@@ -103,82 +134,76 @@ class Component:
         return dataclasses.asdict(self.config)
 
     @classmethod
-    def load(cls, options: Mapping[str, Any], state: State, version: int) -> Self:
-        """The component that was saved. Raises StateVersionError where its state has another version."""
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """What an earlier release stored, or what a recipe of its time says, in the options and the state of today.
+
+        Override it where an option was renamed or removed, or one of its values changed; end with `super().migrate`.
+        It is given any selection of options, old or new, and changes neither argument. An option that was added, with
+        a default under which the component does what it did, needs nothing. Raises StateVersionError where the state
+        has another version; an override that can read that version returns instead.
+        """
         if version != cls.version:
             raise StateVersionError(
                 f"{cls.name}: the state has version {version}, installed is {cls.version}; fit again"
             )
-        known = {field.name for field in dataclasses.fields(cls.Config)}
-        return cls(cls.Config(**{key: _frozen(value) for key, value in options.items() if key in known}), state)
+        return options, state
+
+    @classmethod
+    def load(cls, options: Mapping[str, Any], state: State, version: int) -> Self:
+        """The component that was saved, with the fingerprint that it had then.
+
+        Raises StateVersionError where its state has another version, or it has an option that is not known here.
+        """
+        plain = {name: _frozen(value) for name, value in options.items()}
+        migrated, arrays = cls.migrate(plain, state, version)
+        unknown = set(migrated) - {option.name for option in options_of(cls.Config)}
+        if unknown:  # it may change what is encoded
+            raise StateVersionError(
+                f"{cls.name}: stored with {', '.join(sorted(unknown))}, which the installed version does not know; "
+                "install a later one, or fit again"
+            )
+        component = cls(cls._config(migrated), arrays)
+        component._stored = Stored(dict(options), dict(state), version)
+        return component
+
+    @property
+    def stored(self) -> Stored:
+        """What is saved of it and covered by its fingerprint: of a component that was loaded, what it was loaded
+        from, whatever options have been added, renamed or translated since."""
+        return self._stored or Stored(self.options(), self.state, self.version)
 
     def weights_digest(self) -> str:
         """sha256 of weights that the component uses and does not keep in its state, or ''. Override where it does."""
         return ""
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of name, version, config, state and outside weights: equal if and only if they encode alike."""
-        digest = hashlib.sha256()
-        head = {"name": self.name, "version": self.version, "config": self.options(), "weights": self.weights_digest()}
+        """sha256 (hex) of name, version, options, state and outside weights: equal if and only if they encode alike.
+
+        It covers the options as they were stored, so that an option which a later release adds or renames leaves the
+        fingerprint of what is stored as it is.
+        """
+        digest, stored = hashlib.sha256(), self.stored
+        head = {
+            "name": self.name,
+            "version": stored.version,
+            "config": stored.options,
+            "weights": self.weights_digest(),
+        }
         digest.update(json.dumps(head, sort_keys=True).encode())
-        for key in sorted(self.state):
-            array = np.ascontiguousarray(self.state[key])
+        for key in sorted(stored.state):
+            array = np.ascontiguousarray(stored.state[key])
             digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
 
     def __repr__(self) -> str:
+        values = {option.name: getattr(self.config, option.name) for option in options_of(type(self.config))}
         changed = [
-            f"{field.name}={getattr(self.config, field.name)!r}"
-            for field in dataclasses.fields(self.config)
-            if _required(field) or getattr(self.config, field.name) != _default(field)
+            f"{option.name}={values[option.name]!r}"
+            for option in options_of(type(self.config))
+            if option.required or values[option.name] != option.default
         ]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
-
-
-def _checked(config: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, numpy's numbers made Python's. Raises ConfigError where a value is not of its field's type."""
-    checked = {}
-    for option, value in options.items():
-        plain = value.item() if isinstance(value, np.generic) else value
-        hint = _hints(config).get(option, Any)
-        if not _is_of(plain, hint):
-            names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in _kinds(hint))
-            raise ConfigError(option, value, f"must be {names.replace('NoneType', 'None')}")
-        checked[option] = plain
-    return checked
-
-
-def _hints(config: type[Any]) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(config)
-    except NameError:  # a name that only a type checker imports
-        return {}
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def _is_of(value: Any, hint: Any) -> bool:
-    """True where a plain value is of a type; True is no number, whole numbers are floats, literals check themselves."""
-    for kind in _kinds(hint):
-        kind = get_origin(kind) or kind
-        if kind is Any or kind is Literal or not isinstance(kind, type):
-            return True
-        if isinstance(value, bool) and kind is not bool:
-            continue
-        if isinstance(value, kind) or (kind is float and isinstance(value, int)):
-            return True
-    return False
-
-
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
 
 
 def _frozen(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,34 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import State
+from xmr_core.options import unset
 from xmr_core.progress import current_run
 from xmr_core.search.distances import Scan, hits_of_pairs, pair_distances
 from xmr_core.search.exact import check_search, positions_of
 from xmr_core.search.vector_indexer import VectorIndexer
+from xmr_hnsw.config import HnswConfig
 from xmr_hnsw.groups import Groups, Places
 
 INSTALL = "hnswlib is not installed; pip install 'xmr[hnsw]' (it is compiled, and wants a C++ compiler)"
 SPARE = 6  # groups asked of the graph beyond k, so that equals at the end go by id and not by luck
 SCANNED = 4  # vectors that a scan compares in the time the graph takes for one of its hits
 ADDED = 10_000  # vectors given to the graph at a time, for the progress bar
-
-
-@dataclass(frozen=True)
-class HnswConfig:
-    """The graph's width, and how hard it is searched."""
-
-    m: int = 16  # links a vector, twice that on the ground level; more: higher recall, 8 m bytes a vector, slower build
-    ef_construction: int = 200  # candidates while building; more: a better graph, a slower build
-    ef: int = 64  # candidates while searching, never fewer than k; more: higher recall, slower, about in proportion
-    seed: int = 0  # of the levels
-    threads: int = 1  # that build; with 1 the graph is the same every time, -1 takes all cores and gives that up
-
-    def __post_init__(self) -> None:
-        for field, least in (("m", 2), ("ef_construction", self.m), ("ef", 1), ("seed", 0)):
-            if getattr(self, field) < least:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
-        if self.threads < 1 and self.threads != -1:
-            raise xmr.ConfigError("threads", self.threads, "must be 1 or more, or -1 for all cores")
 
 
 class Hnsw(VectorIndexer):
@@ -54,6 +39,11 @@ class Hnsw(VectorIndexer):
     Config: ClassVar[type[HnswConfig]] = HnswConfig
     recall_floor: ClassVar[float] = 0.95
     config: HnswConfig
+
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """All cores were -1 threads."""
+        return super().migrate(unset(options, threads=-1), state, version)
 
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """The graph: minutes a million vectors. Raises NotFittedError, DataError, PluginError without hnswlib."""
@@ -69,7 +59,7 @@ class Hnsw(VectorIndexer):
         for start in current_run().track(range(0, len(groups), ADDED), f"hnsw: linking, {ADDED} at a time"):
             block = slice(start, start + ADDED)
             numbers = np.arange(len(groups))[block]
-            graph.add_items(scan.vectors[groups.firsts[block]], numbers, num_threads=config.threads)
+            graph.add_items(scan.vectors[groups.firsts[block]], numbers, num_threads=config.threads or -1)
         return self._index(graph, scan, groups, codes)
 
     def load_index(self, folder: Path, codes: xmr.Codes) -> xmr.Index | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import xmr_core as xmr
-from xmr_pq.pq import PQ, PQConfig
+from xmr_pq.config import PQConfig
+from xmr_pq.pq import PQ
 
 __all__ = ["PQ", "PQConfig"]
 

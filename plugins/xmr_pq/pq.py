@@ -9,8 +9,7 @@ Letters: n rows, q queries, d dimensions, m parts (symbols of a code), ksub cent
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, cast
 
 import numpy as np
@@ -28,9 +27,12 @@ from xmr_core import (
     SpaceMismatchError,
     SqlDistance,
 )
+from xmr_core.components import State
+from xmr_core.options import unset
 from xmr_core.search.distances import unit
+from xmr_pq.config import PQConfig
 
-__all__ = ["PQ", "PQConfig"]
+__all__ = ["PQ"]
 
 ROWS = 4096  # vectors that are encoded at once
 ROUNDING = 1e-12  # of squared lengths: a squared distance below it is 0
@@ -39,40 +41,6 @@ SAME = 12  # decimals of a cosine distance; what remains below is rounding
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Symbols = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class PQConfig:
-    """How many bytes a vector becomes, and how its codes are scanned."""
-
-    bytes: int = 8  # of a code; twice as many: twice the memory and time of a scan, higher recall
-    bits: int = 8  # of a symbol, 2**bits centroids a part; 4 is what `fast` wants, and errs more for the same bytes
-    rotation: str = "none"  # "opq" turns the space so that the parts quantize best: a minute of fit, higher recall
-    lists: int = 0  # inverted lists; 0 scans every code. sqrt(n) to 16 sqrt(n): faster from 100,000 codes, misses some
-    probes: int = 16  # lists that a query scans; more: slower, higher recall
-    fast: bool = False  # 4-bit fast scan: several times faster, by rounded tables, its finds ranked anew; misses a few
-    seed: int = 0  # of the k-means
-
-    def __post_init__(self) -> None:
-        if self.bytes < 1:
-            raise ConfigError("bytes", self.bytes, "must be 1 or more")
-        if not 1 <= self.bits <= 8:
-            raise ConfigError("bits", self.bits, "must be between 1 and 8")
-        if self.bytes * 8 % self.bits:
-            raise ConfigError("bits", self.bits, f"{self.bytes} bytes must hold a whole number of symbols")
-        if self.rotation not in ("none", "opq"):
-            raise ConfigError("rotation", self.rotation, 'must be "none" or "opq"')
-        if self.lists < 0:
-            raise ConfigError("lists", self.lists, "must be 0 (none) or more")
-        if self.probes < 1:
-            raise ConfigError("probes", self.probes, "must be 1 or more")
-        if self.fast and self.bits != 4:
-            raise ConfigError("fast", self.fast, "fast scan reads symbols of 4 bits; say bits=4")
-
-    @property
-    def parts(self) -> int:
-        """m, the symbols of a code."""
-        return self.bytes * 8 // self.bits
 
 
 class PQ(Indexer):
@@ -90,6 +58,11 @@ class PQ(Indexer):
     name = "pq"
     Config = PQConfig
     config: PQConfig
+
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """No rotation was "none", no lists were 0."""
+        return super().migrate(unset(options, rotation="none", lists=0), state, version)
 
     def fit(self, embeddings: Embeddings) -> Self:
         """Learn rotation, codebooks and lists. Fewer vectors than centroids become the centroids.

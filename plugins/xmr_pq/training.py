@@ -5,16 +5,14 @@ Source of OPQ: Ge, He, Ke & Sun, CVPR 2013, section 3.1 (alternating) and 3.2 (t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.progress import current_run
+from xmr_pq.config import PQConfig
 from xmr_pq.engine import require_faiss, threads
-
-if TYPE_CHECKING:
-    from xmr_pq.pq import PQConfig
 
 __all__ = ["eigenvalue_allocation", "learn", "learned_rotation"]
 
@@ -23,6 +21,7 @@ TURNING = 128  # of them, to learn the rotation from; below 100, k-means in fais
 ROUNDS = 20  # of OPQ, at most
 GAIN = 1e-3  # of the error; a round that gains less is the last
 STEPS = 2  # of k-means in a round
+SEEDS = 1 << 31  # that faiss knows
 ALONE = 1 << 28  # products in a step of k-means that one thread does alone, in a tenth of a second
 
 Floats = NDArray[np.float32]
@@ -32,9 +31,10 @@ def learn(vectors: Floats, config: PQConfig) -> dict[str, NDArray[Any]]:
     """The state of a fit on vectors (n, d): `codebooks`, and as the config wants, `rotation` and `lists`."""
     rng = np.random.default_rng(config.seed)
     ksub = 2**config.bits
-    sample = _sampled(vectors, SAMPLE * max(ksub, config.lists), rng)
+    centroids = max(ksub, config.lists or 0)
+    sample = _sampled(vectors, SAMPLE * centroids, rng)
     state: dict[str, NDArray[Any]] = {}
-    with threads(sample.size * max(ksub, config.lists) > ALONE):
+    with threads(sample.size * centroids > ALONE):
         if config.rotation == "opq" and len(sample) >= ksub:  # fewer are coded without error, however they are turned
             state["rotation"] = learned_rotation(_sampled(sample, TURNING * ksub, rng), config)
             sample = sample @ state["rotation"].T
@@ -63,7 +63,7 @@ def _codebooks(vectors: Floats, config: PQConfig) -> Floats:
 def _quantizer(d: int, config: PQConfig, steps: int = 25) -> Any:
     """An untrained quantizer of d dimensions, to be trained by so many steps of k-means."""
     quantizer = require_faiss().ProductQuantizer(d, config.parts, config.bits)
-    quantizer.cp.seed, quantizer.cp.niter = config.seed, steps
+    quantizer.cp.seed, quantizer.cp.niter = config.seed % SEEDS, steps
     quantizer.cp.min_points_per_centroid = 1  # few vectors are no reason to write to stderr
     return quantizer
 
@@ -80,7 +80,7 @@ def _centroids_of(quantizer: Any) -> Floats:
 
 def _centroids(vectors: Floats, count: int, seed: int) -> Floats:
     """(count, d): the centroids of inverted lists."""
-    kmeans = require_faiss().Kmeans(vectors.shape[1], count, seed=seed, min_points_per_centroid=1)
+    kmeans = require_faiss().Kmeans(vectors.shape[1], count, seed=seed % SEEDS, min_points_per_centroid=1)
     kmeans.train(np.ascontiguousarray(vectors))
     return np.asarray(kmeans.centroids, np.float32).reshape(count, -1)
 

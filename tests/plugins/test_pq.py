@@ -297,10 +297,10 @@ def test_fewer_vectors_than_lists_make_fewer_lists() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bytes": 0}, "bytes=0: must be 1 or more"),
+        ({"bytes": 0}, "bytes=0: must be between 1 and 1024"),
         ({"bits": 9}, "bits=9: must be between 1 and 8"),
         ({"bytes": 4, "bits": 5}, "4 bytes must hold a whole number of symbols"),
-        ({"rotation": "pca"}, 'rotation=\'pca\': must be "none" or "opq"'),
+        ({"rotation": "pca"}, "rotation='pca': must be 'opq' or None"),
         ({"lists": -1}, "lists=-1"),
         ({"probes": 0}, "probes=0"),
         ({"fast": True}, "say bits=4"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,10 +191,9 @@ def _print_component(entry: Entry) -> None:
     typer.echo(f"{entry.role} {entry.name}, from {entry.distribution}: {_first_line(entry.component)}")
     options = _options(entry)
     if options:
-        printing.table(
-            ("option", "default", "meaning and price"),
-            [(option["name"], option["default"], option["meaning"]) for option in options],
-        )
+        columns = ("option", "default", "allowed", "description and cost")
+        rows = [(one["name"], one["default"], one["allowed"], one["meaning"]) for one in options]
+        printing.table(columns, rows)
 
 
 def _component_facts(entry: Entry) -> dict[str, Any]:
@@ -215,27 +212,19 @@ def _first_line(component: type[Any]) -> str:
 
 
 def _options(entry: Entry) -> list[dict[str, Any]]:
-    """The fields of a component's config; their meaning is the comment beside each."""
+    """The options of a component as its config declares them; a store has none."""
+    from xmr_core.options import options_of
+
     config = getattr(entry.component, "Config", None)
-    if config is None:  # a store
-        return []
-    comments = _comments(config)
     return [
         {
-            "name": field.name,
-            "default": None if field.default is dataclasses.MISSING else repr(field.default),
-            "meaning": comments.get(field.name, ""),
+            "name": option.name,
+            "default": None if option.required else repr(option.default),
+            "allowed": option.allowed,
+            "meaning": option.meaning,
         }
-        for field in dataclasses.fields(config)
+        for option in (options_of(config) if config else ())
     ]
-
-
-def _comments(config: type[Any]) -> dict[str, str]:
-    try:
-        source = inspect.getsource(config)
-    except (OSError, TypeError):  # installed without its source
-        return {}
-    return dict(re.findall(r"^ {4}(\w+):.*?#\s*(.+)$", source, re.MULTILINE))
 
 
 @app.command(rich_help_panel=LOOK)

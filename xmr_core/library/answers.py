@@ -96,7 +96,7 @@ class Learnt:
     def record(self) -> AnswererRecord:
         """What a store keeps of it."""
         parts = [
-            PartRecord(role, part.name, part.options(), part.state, part.version, part.fingerprint())
+            PartRecord(role, part.name, part.stored.options, part.stored.state, part.stored.version, part.fingerprint())
             for role, part in (("encoder", self.encoder), ("answerer", self.answerer))
         ]
         return AnswererRecord(self.name, repr(self), self.fingerprint(), self.seed, parts=parts)

@@ -24,7 +24,7 @@ def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout, seed:
     """What a store keeps of a fitted pipeline."""
     roles = ["encoder"] * bool(pipeline.encoder) + ["fuser"] * len(pipeline.fusers) + ["indexer"]
     parts = [
-        PartRecord(role, part.name, part.options(), part.state, part.version, part.fingerprint())
+        PartRecord(role, part.name, part.stored.options, part.stored.state, part.stored.version, part.fingerprint())
         for role, part in zip(roles, pipeline.parts, strict=True)
     ]
     sql = pipeline.indexer.sql()
