@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import xmr_core as xmr
-from xmr_core import registry
+from xmr_core import recipes
 from xmr_core.library.run import LibraryRun
 from xmr_core.progress import encode_cached, use_run
 
@@ -29,7 +29,7 @@ PUBLISHED = {16: (0.7410, 0.7827), 32: (0.7465, 0.7900), 64: (0.7485, 0.7932)}  
 
 def features(db: xmr.Library, console: Console) -> None:
     """Read, decode and encode every picture that has no features yet."""
-    backbone = registry.component("encoder", "lite0")
+    backbone = recipes.component("encoder", "lite0")
     assert isinstance(backbone, xmr.Encoder)
     pictures = db.store.items(db.store.ids("image"), "image")
     start = time.perf_counter()

@@ -12,7 +12,8 @@ import pytest
 
 import xmr_core as xmr
 from xmr_core.explain import drawing
-from xmr_core.explain.attention import Attention, rows
+from xmr_core.explain.attending import rows
+from xmr_core.explain.attention import Attention
 
 pytestmark = pytest.mark.usefixtures("toy")
 STEPS = "SELECT step, token, weight FROM xmr.attention WHERE item_id = {} ORDER BY step, position"

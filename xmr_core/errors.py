@@ -19,6 +19,7 @@ A message says what was got, what was wanted, and what to do. Catch `XmrError` t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "StorageError",
     "UnknownComponentError",
     "XmrError",
+    "named",
 ]
 
 
@@ -100,3 +102,10 @@ class SchemaVersionError(StorageError):
 
 class LockedError(StorageError):
     """Another process holds the file."""
+
+
+def named(keys: Sequence[str], most: int = 5) -> str:
+    """Some keys for a message: `a, b and 3 more`."""
+    distinct = list(Counter(keys))
+    shown = ", ".join(repr(key) for key in distinct[:most])
+    return shown if len(distinct) <= most else f"{shown} and {len(distinct) - most} more"

@@ -10,10 +10,10 @@ import io
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,10 @@ from xmr_core.types import Items
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["check_images", "decode_image", "decode_images", "unreadable"]
+__all__ = ["ImageLike", "Images", "check_images", "decode_image", "decode_images", "unreadable"]
 
+ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
+Images: TypeAlias = "ImageLike | Sequence[ImageLike]"
 T = TypeVar("T")
 AHEAD = 32  # pictures decoded before they are asked for
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")

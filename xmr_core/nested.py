@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from xmr_core import registry
 from xmr_core.components import Encoder, Form
 from xmr_core.errors import ConfigError
 from xmr_core.progress import current_run
+from xmr_core.recipes import component
 from xmr_core.types import Pairs
 
 __all__ = ["below", "fit_nested", "joined_digest", "nested_encoder"]
@@ -22,7 +22,7 @@ def nested_encoder(modality: str, recipe: str, forms: Collection[Form], state: M
 
     Raises ConfigError where it does not take that modality or gives another form of it, UnknownComponentError.
     """
-    part = cast(Encoder, registry.component("encoder", recipe))
+    part = cast(Encoder, component("encoder", recipe))
     if part.forms.get(modality) not in forms:
         kinds = {"vector": f"one vector of each {modality}", "regions": "regions", "tokens": "words"}
         wanted = " or ".join(told for form, told in kinds.items() if form in forms)

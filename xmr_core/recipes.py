@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, default
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
 
-__all__ = ["Pipeline", "calls"]
+__all__ = ["Pipeline", "as_pipeline", "calls", "component"]
 
 FIRST = 256  # items that are embedded at once, until it is known what their features take
 BATCH = 4096  # at most, after that
@@ -177,43 +178,49 @@ class Pipeline:
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
 
-    def embed(self, items: Items, last: bool = True) -> Embeddings:
-        """Embeddings of items of one modality, as the indexer wants them; in blocks of bounded memory. Without `last`,
-        what the last fuser is given.
+    def embed(self, items: Items) -> Embeddings:
+        """Embeddings of items of one modality, as the indexer wants them; in blocks of bounded memory.
 
         Raises NotFittedError, DataError (on no items: their width is not known).
         """
-        if not len(items):
-            raise DataError(f"no {items.modality}s to embed")
-        if self.encoder is None:
-            raise ConfigError(f"{self!r} has no encoder: give vectors or codes, not pictures or texts")
-        self.encoder.require_modality(items.modality)
-        self.require_fit()
-        blocks, start, size = [], 0, FIRST
-        while start < len(items):
-            features = encode_cached(self.encoder, items.take(np.arange(start, min(start + size, len(items)))))
-            blocks.append(self._fused(features, last))
-            start += len(features)
-            size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))
+        blocks = [self.finish(self.before_last(features)) for features in self.features(items)]
         if len(blocks) == 1:
             return blocks[0]
         return Embeddings(np.concatenate([block.values for block in blocks]), blocks[0].metric)
 
-    def embed_vectors(self, vectors: Embeddings, modality: str = IMAGE, last: bool = True) -> Embeddings:
+    def features(self, items: Items) -> Iterator[Features]:
+        """What the encoder makes of items of one modality, in blocks of bounded memory. Raises as `embed` does."""
+        if not len(items):
+            raise DataError(f"no {items.modality}s to embed")
+        if self.encoder is None:
+            raise ConfigError(f"{self!r} has no encoder: give vectors or codes, not images or texts")
+        self.encoder.require_modality(items.modality)
+        self.require_fit()
+        start, size = 0, FIRST
+        while start < len(items):
+            features = encode_cached(self.encoder, items.take(np.arange(start, min(start + size, len(items)))))
+            yield features
+            start += len(features)
+            size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))
+
+    def before_last(self, features: Features) -> Features:
+        """What the last fuser takes: the features after all fusers but the last."""
+        for fuser in self.fusers[:-1]:
+            features = fuser.fuse(features).as_features(features.modality)
+        return features
+
+    def finish(self, features: Features) -> Embeddings:
+        """What the indexer takes: the last fuser's embeddings, or the vectors themselves without a fuser."""
+        return self.fusers[-1].fuse(features) if self.fusers else Embeddings(features.vectors, self.metric)
+
+    def embed_vectors(self, vectors: Embeddings, modality: str = IMAGE) -> Embeddings:
         """Embeddings of vectors or bits that were made elsewhere, by the fusers alone; see `embed`."""
         if self.fusers:
-            return self._fused(vectors.as_features(modality), last)
+            return self.finish(self.before_last(vectors.as_features(modality)))
         if (vectors.metric == "hamming") != (self.metric == "hamming"):
             have, want = ("bits", "vectors") if vectors.metric == "hamming" else ("vectors", "bits")
             raise DataError(f"{self!r} takes {want}, got {have}; packed bits are uint8, vectors float32")
         return Embeddings(vectors.values, self.metric)
-
-    def _fused(self, features: Features, last: bool = True) -> Embeddings:
-        if not self.fusers:
-            return Embeddings(features.vectors, self.metric)
-        for fuser in self.fusers[:-1]:
-            features = fuser.fuse(features).as_features(features.modality)
-        return self.fusers[-1].fuse(features) if last else Embeddings(features.vectors, features.metric or "l2")
 
     def restore(self, codes: Codes) -> Embeddings:
         """What codes stand for, as the last fuser was given it. Raises ConfigError where a part knows no way back."""
@@ -232,6 +239,18 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return " >> ".join(repr(part) for part in self.parts)
+
+
+def as_pipeline(recipe: str | Pipeline) -> Pipeline:
+    """A pipeline as it is, or the one of a recipe. Raises ConfigError, UnknownComponentError."""
+    return recipe if isinstance(recipe, Pipeline) else Pipeline.parse(recipe)
+
+
+def component(role: Role, recipe: str) -> Component:
+    """One unfitted component from text like `bow(min_count=5)`: how a component takes another as an option."""
+    ((name, options),) = calls(recipe, most=1)
+    made: Component = default().find(role, name)(**options)
+    return made
 
 
 def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any]]]:

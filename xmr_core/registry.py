@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pluggy
 
 from xmr_core import hookspecs
-from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Indexer
+from xmr_core.components import API_VERSION, Encoder, Fuser, Indexer
 from xmr_core.errors import DuplicateComponentError, UnknownComponentError
 from xmr_core.store import Store
 from xmr_core.vqa import Answerer
@@ -169,15 +169,6 @@ class Registry:
                 *(f"({problem})" for problem in broken),
             ]
         ).replace(";  ", "; ")
-
-
-def component(role: Role, recipe: str) -> Component:
-    """One unfitted component from text like `bow(min_count=5)`: how a component takes another as an option."""
-    from xmr_core.recipes import calls  # the parser needs this module
-
-    ((name, options),) = calls(recipe, most=1)
-    made: Component = default().find(role, name)(**options)
-    return made
 
 
 @functools.cache

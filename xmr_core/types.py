@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,13 @@ __all__ = [
     "FeaturePairs",
     "Features",
     "Hits",
+    "Ids",
+    "Int",
     "Items",
     "Layout",
     "Metric",
     "Pairs",
+    "Texts",
     "as_array",
     "as_bits",
     "as_ids",
@@ -42,6 +45,9 @@ TEXT = "text"
 Metric = Literal["l2", "ip", "cosine", "hamming"]
 METRICS: tuple[str, ...] = get_args(Metric)
 LayoutKind = Literal["bits", "pq", "lattice", "float"]
+Int: TypeAlias = int | np.integer[Any]
+Texts: TypeAlias = str | Sequence[str]
+Ids: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 LARGEST_ID = 1 << 62  # leaves room to go on counting
 
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Component, Form
 from xmr_core.errors import DataError
+from xmr_core.explain.attention import Attention
+from xmr_core.explain.drawing import draw
 from xmr_core.types import IMAGE, TEXT, Features, Items, Pairs, as_array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from xmr_core.explain.attention import Attention
 
 __all__ = ["Answer", "Answerer", "Answers", "QuestionFeatures", "Questions", "accuracies", "frequent_answers"]
 
@@ -173,8 +173,6 @@ class Answers(Sequence[Answer]):
 
     def draw(self, file: str | Path | None = None, question: int = 0, font: str | Path | None = None) -> Image:
         """A question and its picture with the attention to both, a row each: see `Attention.draw`. Raises DataError."""
-        from xmr_core.explain.drawing import draw
-
         if not self.attention:
             raise DataError("draw: the answerer pays no attention, there is nothing to draw")
         if not 0 <= question < len(self.attention):

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import measures, registry
+from xmr_core import measures, nested
 from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance
 from xmr_dcmh import Cnnf, Dcmh
@@ -369,10 +369,8 @@ class Small(xmr.Encoder):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """`small` can be named in a recipe."""
-    found: Callable[..., Any] = registry.component
-    monkeypatch.setattr(
-        registry, "component", lambda role, recipe: Small() if recipe == "small" else found(role, recipe)
-    )
+    found: Callable[..., Any] = nested.component
+    monkeypatch.setattr(nested, "component", lambda role, recipe: Small() if recipe == "small" else found(role, recipe))
 
 
 @pytest.mark.usefixtures("small")

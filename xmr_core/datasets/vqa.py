@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from xmr_core.datasets.reading import lines
-from xmr_core.errors import ConfigError, DataError, PluginError
-from xmr_core.library.ingest import named
+from xmr_core.errors import ConfigError, DataError, PluginError, named
 from xmr_core.types import IMAGE, TEXT, Items
 from xmr_core.vqa import Questions
 

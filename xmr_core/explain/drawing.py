@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
-from xmr_core.explain.attention import Attention
 from xmr_core.images import decode_image
 from xmr_core.types import IMAGE
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-__all__ = ["brightened", "draw", "shaded"]
+__all__ = ["Seen", "brightened", "draw", "shaded"]
 
 # in pixels
 COLUMN = 300
@@ -39,7 +38,24 @@ PAPER, INK, FAINT = (255, 255, 255), (27, 27, 31), (107, 107, 118)
 SHADE = (24, 62, 120)  # of the word of most weight
 
 
-def draw(attentions: Sequence[Attention], file: str | Path | None = None, font: str | Path | None = None) -> Image:
+class Seen(Protocol):
+    """What can be drawn: an `Attention`, which draws itself by way of this module."""
+
+    @property
+    def modality(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def weights(self) -> NDArray[np.float32]: ...
+    @property
+    def maps(self) -> NDArray[np.float32]: ...
+
+
+def draw(attentions: Sequence[Seen], file: str | Path | None = None, font: str | Path | None = None) -> Image:
     """One picture of several attentions, such as a sentence and the picture it found: a row each.
 
     Raises DataError where there are none, a picture cannot be read, or the file cannot be written.
@@ -93,7 +109,7 @@ def shaded(words: Sequence[str], weights: NDArray[np.float32], font: FreeTypeFon
     return sheet
 
 
-def _plain(seen: Attention, font: FreeTypeFont | ImageFont) -> Image:
+def _plain(seen: Seen, font: FreeTypeFont | ImageFont) -> Image:
     """The item without attention."""
     if seen.modality == IMAGE:
         return _picture(seen)
@@ -102,7 +118,7 @@ def _plain(seen: Attention, font: FreeTypeFont | ImageFont) -> Image:
     return shaded(words, np.zeros(len(words), np.float32), font)
 
 
-def _steps(seen: Attention, font: FreeTypeFont | ImageFont) -> Iterator[Image]:
+def _steps(seen: Seen, font: FreeTypeFont | ImageFont) -> Iterator[Image]:
     if seen.modality == IMAGE:
         picture = _picture(seen)
         yield from (brightened(picture, weights) for weights in seen.maps)
@@ -110,7 +126,7 @@ def _steps(seen: Attention, font: FreeTypeFont | ImageFont) -> Iterator[Image]:
         yield from (shaded(seen.names, weights, font) for weights in seen.weights)
 
 
-def _picture(seen: Attention) -> Image:
+def _picture(seen: Seen) -> Image:
     """The picture, as wide as a column where that makes it no taller than may be."""
     from PIL import Image
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Encoder
-from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StateError, StorageError
+from xmr_core.errors import ConfigError, DataError, SpaceMismatchError, StateError, StorageError, named
 from xmr_core.explain.attention import Attention
 from xmr_core.images import unreadable
-from xmr_core.library.ingest import content_of, fault_of_text, named
+from xmr_core.library.content import content_of, fault_of_text
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import leave_no_empty
 from xmr_core.progress import current_run, encode_cached, use_run

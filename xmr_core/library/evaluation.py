@@ -7,22 +7,22 @@ sizes, the seed, the recipe and the fingerprint along with every value, and keep
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core import measures
 from xmr_core.errors import ConfigError, DataError
+from xmr_core.library.session import Session
+from xmr_core.library.spaces import Space, check_seed
+from xmr_core.search.exact import check_search
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings
 
-if TYPE_CHECKING:
-    from xmr_core.library.spaces import Space
-
-__all__ = ["Evaluation", "Figure", "Measure", "evaluate"]
+__all__ = ["Evaluation", "Figure", "Measure", "audit", "evaluate", "has_split"]
 
 Measure = Literal["map", "recall"]
 PROTOCOLS = {
@@ -86,9 +86,16 @@ class Evaluation:
 
 
 def evaluate(
-    store: Store, space: Space, queries: str | None, database: str | None, measure: Measure | None
+    session: Session, space: str | None, queries: str | None, database: str | None, measure: Measure | None
 ) -> Evaluation:
     """See `Library.evaluate`."""
+    with session.run():
+        return _evaluate(session.store, session.space(space), queries, database, measure)
+
+
+def _evaluate(
+    store: Store, space: Space, queries: str | None, database: str | None, measure: Measure | None
+) -> Evaluation:
     queries = queries or _default_queries(store)
     labelled = bool(store.counts().get("labels"))
     measure = measure or ("map" if labelled else "recall")
@@ -120,6 +127,27 @@ def evaluate(
     if not store.read_only:
         _keep(store, made)
     return made
+
+
+def audit(session: Session, k: int, sample: int, space: str | None, seed: int) -> Mapping[str, float]:
+    """See `Library.audit`."""
+    check_search(k, None)
+    if sample < 1:
+        raise ConfigError("sample", sample, "must be 1 or more")
+    loaded = session.space(space)
+    rng = np.random.default_rng(check_seed(seed))
+    recalls = {}
+    for modality in loaded.pipeline.modalities:
+        ids = session.store.ids(modality)
+        if not len(ids):
+            continue
+        chosen = np.sort(rng.choice(ids, min(sample, len(ids)), replace=False))
+        with session.run():
+            queries = loaded.pipeline.embed(session.store.items(chosen, modality))
+        found, truth = (loaded.index(modality, exact).search(queries, k).ids for exact in (False, True))
+        shared = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, truth, strict=True)]
+        recalls[modality] = float(np.sum(shared) / max(1, (truth >= 0).sum()))
+    return recalls
 
 
 def _default_queries(store: Store) -> str:

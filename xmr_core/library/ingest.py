@@ -1,24 +1,28 @@
-"""What must be known of items before they are stored: their content hashes, and which of them cannot be used."""
+"""Adding and deleting items: all of a call, or on any error nothing."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError
-from xmr_core.images import check_images, decode_image
-from xmr_core.types import IMAGE, TEXT, Items, as_vectors
+from xmr_core.errors import ConfigError, DataError, named
+from xmr_core.library import region_cache
+from xmr_core.library.content import Prepared, check_keys, prepare
+from xmr_core.library.fitting import encode_missing, new_version, put_space
+from xmr_core.library.run import blocks
+from xmr_core.library.session import Session
+from xmr_core.library.spaces import Space, check_name
+from xmr_core.progress import current_run
+from xmr_core.recipes import as_pipeline
+from xmr_core.store import ItemRows
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Ids, Items, Pairs, as_array, as_ids
 
-__all__ = ["Added", "Prepared", "content_of", "prepare"]
+__all__ = ["Added", "add", "add_embeddings", "as_embeddings", "delete"]
+
+BLOCK = 2000  # items that are checked and stored at once
 
 
 @dataclass(frozen=True)
@@ -33,116 +37,135 @@ class Added:
         return Added(self.new + other.new, self.known + other.known, self.skipped | other.skipped)
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """Columns of items ready to be stored, and what is wrong with the rest (position to reason)."""
-
-    content: Sequence[str]
-    source: Sequence[str | None]
-    text: Sequence[str | None]
-    blob: Sequence[bytes | None]
-    vectors: NDArray[np.float32] | None
-    bad: dict[int, str]
-
-
-def prepare(items: Items) -> Prepared:
-    """Hash and check items: pictures are decoded once, texts must say something, vectors must be finite."""
-    if _are_vectors(items.data):
-        return _prepare_vectors(items)
-    if items.modality == TEXT:
-        return _prepare_texts(items)
-    if items.modality == IMAGE:
-        return _prepare_pictures(items)
-    raise DataError(f"{items.modality}s must be given as vectors; pictures are {IMAGE!r}, sentences {TEXT!r}")
-
-
-def content_of(picture: Any) -> str:
-    """The sha256 that a picture is stored under. Raises DataError where it cannot be read."""
-    try:
-        return _file(picture)[2]
-    except OSError as error:
-        raise DataError(f"{picture}: cannot be read: {error}") from error
+def add(session: Session, source: Pairs | Items, on_error: str, encode: bool) -> Added:
+    """See `Library.add`."""
+    if on_error not in ("refuse", "skip"):
+        raise ConfigError("on_error", on_error, "must be 'refuse' or 'skip'")
+    if not isinstance(source, (Pairs, Items)):
+        raise DataError(f"add: expected Pairs or Items, got {type(source).__name__}")
+    if isinstance(source, Items) and source.labels is not None:
+        raise DataError("add: labels have names in Pairs alone; give Pairs, with an empty side if need be")
+    sides = [source] if isinstance(source, Items) else [source.images, source.texts]
+    names = () if isinstance(source, Items) else source.label_names
+    with session.change():
+        added, ids = Added(skipped=dict(getattr(source, "skipped", {}))), []
+        for items in sides:
+            report, assigned = _add_items(session, items, names, on_error)
+            added += report
+            ids.append(assigned)
+        if isinstance(source, Pairs):
+            links = np.stack([ids[side][source.links[:, side]] for side in (0, 1)], axis=1)
+            links = links[(links >= 0).all(axis=1)]
+            session.store.put_links(links[:, 0], links[:, 1])
+        if added.new and encode:
+            encode_missing(session)
+    return added
 
 
-def fault_of_text(text: object) -> str | None:
-    """Why a text cannot be stored or asked with, or None where it can."""
-    if not isinstance(text, str):
-        return f"expected a text, got {type(text).__name__}"
-    if not text.strip():
-        return "empty text"
-    if "\0" in text:
-        return "text with a NUL character"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "text that is no valid Unicode"
-    return None
+def _add_items(session: Session, items: Items, names: Sequence[str], on_error: str) -> tuple[Added, NDArray[np.int64]]:
+    """The report, and (n,) the ids that the items have now, -1 where skipped."""
+    added, ids = Added(), [np.empty(0, np.int64)]
+    for rows in current_run().track(blocks(len(items), BLOCK), f"adding {items.modality}s, {BLOCK} at a time"):
+        block = items.take(rows)
+        prepared = prepare(block)
+        if prepared.bad and on_error == "refuse":
+            keys = [block.keys[row] for row in prepared.bad]
+            raise DataError(
+                f"{len(keys)} of these {items.modality}s cannot be used: {named(keys)} "
+                f"({next(iter(prepared.bad.values()))}); nothing was added; on_error='skip' leaves them out",
+                keys,
+            )
+        report, assigned = _add_block(session, block, prepared, names)
+        added += report
+        ids.append(assigned)
+    return added, np.concatenate(ids)
 
 
-def check_keys(items: Items, content: Sequence[str]) -> list[int]:
-    """Positions of the first of each key. Raises DataError where one key names two different contents."""
-    first: dict[str, int] = {}
-    clashes = []
-    for place, key in enumerate(items.keys):
-        if content[first.setdefault(key, place)] != content[place]:
-            clashes.append(key)
-    if clashes:
-        raise DataError(f"{named(clashes)}: one key names two different {items.modality}s", clashes)
-    return sorted(first.values())
+def _add_block(
+    session: Session, block: Items, prepared: Prepared, names: Sequence[str]
+) -> tuple[Added, NDArray[np.int64]]:
+    store = session.store
+    good = np.array([row for row in range(len(block)) if row not in prepared.bad], np.int64)
+    ids, known = store.match(block.modality, block.keys)
+    changed = [block.keys[row] for row in good if ids[row] >= 0 and known[row] != prepared.content[row]]
+    if changed:
+        raise DataError(
+            f"{named(changed)}: already there with other content; delete these first, or give new keys", changed
+        )
+    firsts = good[check_keys(block.take(good), [prepared.content[row] for row in good])]
+    new = firsts[ids[firsts] < 0]
+    start = store.next_id()
+    assigned = {block.keys[row]: start + order for order, row in enumerate(new)}
+    ids = np.array([assigned.get(key, ids[row]) for row, key in enumerate(block.keys)], np.int64)
+    ids[list(prepared.bad)] = -1
+    if len(new):
+        whole = (prepared.content, prepared.source, prepared.text, prepared.blob)
+        columns = [[column[row] for row in new] for column in whole]
+        items = block.take(new)
+        store.put_items(ItemRows(block.modality, ids[new], items.keys, *columns), items.metadata)
+        if prepared.vectors is not None:
+            store.put_features("precomputed", ids[new], prepared.vectors[new])
+    if block.labels is not None and len(good):
+        store.put_labels(ids[good], block.labels[good], names)
+    skipped = {block.keys[row]: reason for row, reason in prepared.bad.items()}
+    return Added(len(new), len(good) - len(new), skipped), ids
 
 
-def named(keys: Sequence[str], most: int = 5) -> str:
-    """Some keys for a message: `a, b and 3 more`."""
-    distinct = list(Counter(keys))
-    shown = ", ".join(repr(key) for key in distinct[:most])
-    return shown if len(distinct) <= most else f"{shown} and {len(distinct) - most} more"
+def add_embeddings(
+    session: Session,
+    values: object,
+    space: str,
+    recipe: str | None,
+    modality: str,
+    ids: Ids | None,
+) -> NDArray[np.int64]:
+    """See `Library.add_embeddings`."""
+    made = as_embeddings(values)
+    if not isinstance(modality, str) or not modality:
+        raise DataError(f"modality {modality!r}: expected a name, like {IMAGE!r} or {TEXT!r}")
+    check_name(space)
+    chosen = None if ids is None else as_ids(ids)
+    if chosen is not None and (chosen.shape != (len(made),) or len(np.unique(chosen)) < len(made)):
+        raise DataError(f"ids: expected {len(made)} different ones, got {len(np.unique(chosen))} in {chosen.shape}")
+    store = session.store
+    with session.change():
+        loaded = next((session.space(space) for known in store.spaces() if known.name == space), None)
+        pipeline = loaded.pipeline if loaded else as_pipeline(recipe or "hamming").fit_embeddings(made, modality)
+        final = np.arange(len(made)) + store.next_id() if chosen is None else chosen
+        order = np.argsort(final, kind="stable")
+        codes = pipeline.indexer.encode(pipeline.embed_vectors(made, modality).take(order), final[order])
+        version = loaded.record.version if loaded else new_version(session, space)
+        if loaded is None:
+            put_space(session, space, version, pipeline, codes, None)
+            store.publish(space, version)
+        else:
+            _check_new(session, loaded, modality, codes)
+        store.put_codes(space, version, modality, codes)
+    return final
 
 
-def _are_vectors(data: Sequence[Any]) -> bool:
-    if isinstance(data, np.ndarray):
-        return data.ndim == 2
-    return len(data) > 0 and isinstance(data[0], np.ndarray) and data[0].ndim == 1
+def as_embeddings(values: object) -> Embeddings:
+    """Packed bits (n, bits/8) uint8, or vectors (n, d), as embeddings. Raises DataError."""
+    array = as_array(values, "embeddings")
+    return Embeddings(array, "hamming" if array.dtype == np.uint8 else "l2")
 
 
-def _prepare_vectors(items: Items) -> Prepared:
-    vectors = as_vectors(items.data, f"{items.modality} vectors")
-    none: list[Any] = [None] * len(items)
-    return Prepared([_sha256(row.tobytes()) for row in vectors], none, none, none, vectors, {})
+def _check_new(session: Session, space: Space, modality: str, codes: Codes) -> None:
+    if codes.layout != space.record.layout:
+        raise DataError(f"space {space.name!r} holds codes of {space.record.layout}, got {codes.layout}")
+    clash = np.intersect1d(session.store.coded_ids(space.name, space.record.version, modality), codes.ids)
+    if len(clash):
+        raise DataError(f"space {space.name!r} has {modality} codes of {len(clash)} of these ids, first {clash[0]}")
 
 
-def _prepare_texts(items: Items) -> Prepared:
-    faults = {place: fault_of_text(text) for place, text in enumerate(items.data)}
-    bad = {place: reason for place, reason in faults.items() if reason}
-    texts = ["" if place in bad else str(text) for place, text in enumerate(items.data)]
-    none: list[Any] = [None] * len(items)
-    return Prepared([_sha256(text.encode()) for text in texts], none, texts, none, None, bad)
-
-
-def _prepare_pictures(items: Items) -> Prepared:
-    reasons = check_images(items)
-    bad = {place: reasons[key] for place, key in enumerate(items.keys) if key in reasons}
-    good = [place for place in range(len(items)) if place not in bad]
-    with ThreadPoolExecutor(4) as pool:
-        files = dict(zip(good, pool.map(lambda place: _file(items.data[place]), good), strict=True))
-    content, source, blob = [], [], []
-    for place in range(len(items)):
-        path, data, digest = files.get(place, (None, None, ""))
-        content.append(digest)
-        source.append(path)
-        blob.append(data)
-    return Prepared(content, source, [None] * len(items), blob, None, bad)
-
-
-def _file(picture: Any) -> tuple[str | None, bytes | None, str]:
-    """A picture as its path, or the bytes to keep where it has none, and the sha256 of its bytes."""
-    if isinstance(picture, (str, Path)):
-        return str(Path(picture).resolve()), None, _sha256(Path(picture).read_bytes())
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        return None, bytes(picture), _sha256(bytes(picture))
-    file = io.BytesIO()
-    decode_image(picture).save(file, format="PNG")  # upright RGB: PNG keeps neither all modes nor the turn
-    return None, file.getvalue(), _sha256(file.getvalue())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def delete(session: Session, ids: Ids | None, where: str | None) -> int:
+    """See `Library.delete`."""
+    if (ids is None) == (where is None):
+        raise DataError("delete: give ids or where")
+    store = session.store
+    doomed = store.ids(where=where) if ids is None else as_ids(ids)
+    digests = region_cache.kept_of(store, doomed)
+    count = store.delete(doomed)
+    region_cache.forget(store, digests)
+    session.forget()
+    return count

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
 from xmr_core.explain.attention import Attention, Explained
+from xmr_core.explain.drawing import draw
 from xmr_core.store import Store
 from xmr_core.types import Embeddings, Hits, Metric
 
@@ -108,8 +109,6 @@ class Results(Sequence[Hit]):
 
     def draw(self, file: str | Path | None = None, query: int = 0, font: str | Path | None = None) -> Image:
         """A query and its hits with their attention, a row each: see `Attention.draw`. Raises DataError."""
-        from xmr_core.explain.drawing import draw
-
         if self._explained is None:
             raise DataError("draw: there is no attention to draw; search with explain=True")
         if not 0 <= query < len(self.ids):

@@ -20,7 +20,7 @@ from xmr_core.progress import Run
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import Features, Items
 
-__all__ = ["LibraryRun", "wants_progress"]
+__all__ = ["LibraryRun", "blocks", "wants_progress"]
 
 T = TypeVar("T")
 CACHE_BLOCK = 512  # items whose vectors are computed and kept at once; what a killed process loses at most
@@ -30,6 +30,11 @@ REGION_BLOCK = 128  # likewise by regions, which are larger
 def wants_progress(progress: bool | None) -> bool:
     """True where bars are asked for, or somebody watches the error stream."""
     return sys.stderr.isatty() if progress is None else progress
+
+
+def blocks(n: int, size: int) -> list[NDArray[np.int64]]:
+    """The rows 0 to n - 1, in blocks of `size`."""
+    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 class LibraryRun(Run):

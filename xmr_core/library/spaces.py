@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xmr_core.components import Index
-from xmr_core.errors import SpaceMismatchError, StateError
+from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
 from xmr_core.recipes import Pipeline
 from xmr_core.registry import default
 from xmr_core.search.exact import ExactIndex
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Layout
 
-__all__ = ["Space", "leave_no_empty", "record_of"]
+__all__ = ["Space", "check_name", "check_seed", "leave_no_empty", "record_of"]
+
+NAME = re.compile(r"(?!.*_v\d+$)[a-z][a-z0-9_]{0,39}")
 
 
 def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout, seed: int | None) -> SpaceRecord:
@@ -138,3 +143,18 @@ def leave_no_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
         folder.parent.rmdir()
+
+
+def check_name(name: str) -> str:
+    """The name of a space, if it is one. Raises ConfigError."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        rule = "use a to z, 0 to 9 and _, beginning with a letter, 40 characters at most, not ending in _v1"
+        raise ConfigError("name", name, rule)
+    return name
+
+
+def check_seed(seed: int) -> int:
+    """The seed of a fit or a sample, if it is one. Raises ConfigError."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
+        raise ConfigError("seed", seed, "must be a whole number from 0 to 2**63 - 1")
+    return int(seed)

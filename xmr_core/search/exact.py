@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Index, Indexer
 from xmr_core.errors import DataError
-from xmr_core.types import Codes, Embeddings, Hits
+from xmr_core.types import Codes, Embeddings, Hits, Int
 
 __all__ = ["ExactIndex", "check_search", "empty_hits", "nearest", "positions_of", "select"]
 
@@ -18,7 +18,7 @@ BLOCK_CELLS = 1 << 24  # distances held at once: 64 MB of float32
 LARGEST = float(np.finfo(np.float64).max)
 
 
-def check_search(k: int | None, within: float | None) -> None:
+def check_search(k: Int | None, within: float | None) -> None:
     """Raise DataError where `k` and `within` ask for nothing that can be given."""
     if k is None and within is None:
         raise DataError("search: give k, within, or both")

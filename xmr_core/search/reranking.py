@@ -10,7 +10,7 @@ import numpy as np
 from xmr_core.errors import DataError
 from xmr_core.search.distances import pair_distances, stacked
 from xmr_core.search.exact import empty_hits, positions_of, select
-from xmr_core.types import Codes, Embeddings, Hits
+from xmr_core.types import Codes, Embeddings, Hits, Int
 
 __all__ = ["check_rerank", "rerank"]
 
@@ -44,7 +44,7 @@ def rerank(
     return replace(stacked(parts, k), exact=bool(whole.all()))
 
 
-def check_rerank(candidates: int, k: int | None, within: float | None) -> None:
+def check_rerank(candidates: Int, k: Int | None, within: float | None) -> None:
     """Raise DataError where `candidates`, 0 for none, are no number that a search for k hits can be re-ranked by."""
     if isinstance(candidates, bool) or not isinstance(candidates, (int, np.integer)) or candidates < 0:
         raise DataError(f"rerank={candidates!r}: must be a whole number of candidates, or 0")

@@ -1,0 +1,112 @@
+"""Fitting a recipe on a library's pairs, and giving items codes in the spaces that come of it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.errors import DataError
+from xmr_core.library.evaluation import has_split
+from xmr_core.library.run import LibraryRun, blocks
+from xmr_core.library.session import Session
+from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empty, record_of
+from xmr_core.progress import current_run, use_run
+from xmr_core.recipes import Pipeline, as_pipeline
+from xmr_core.store import Store
+from xmr_core.types import Codes, Pairs
+
+__all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh"]
+
+BLOCK = 4096  # items that are encoded and stored at once
+
+
+def fit(
+    session: Session, recipe: str | Pipeline, name: str | None, where: str | None, seed: int, publish: bool
+) -> Space:
+    """See `Library.fit`."""
+    store = session.store
+    pipeline = as_pipeline(recipe).with_seed(check_seed(seed))
+    name = check_name(name or "_".join(part.name for part in pipeline.parts))
+    pairs = store.pairs(where if where is not None else _training(store))
+    if not len(pairs.images) and not len(pairs.texts):
+        raise DataError(f"nothing to fit on: no items{f' where {where}' if where else ''}; add some first")
+    notes = {"recipe": repr(pipeline), "seed": seed, "where": pairs.name, "pairs": len(pairs.links)}
+    checkpoints = _checkpoints(store, pipeline, pairs)
+    version = new_version(session, name)
+    with LibraryRun(store, name, version, notes, session.progress, checkpoints) as run, use_run(run):
+        fitted = pipeline.fit(pairs)
+        with store.transaction():
+            _encode_all(session, name, version, fitted, seed)
+            if publish:
+                store.publish(name, version)
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        leave_no_empty(checkpoints.parent)
+    session.forget()
+    return session.space(name, version)
+
+
+def _training(store: Store) -> str | None:
+    return "split = 'train'" if has_split(store, "train") else None
+
+
+def _checkpoints(store: Store, pipeline: Pipeline, pairs: Pairs) -> Path | None:
+    """The folder of this fit's checkpoints, named by what is fitted on what."""
+    if store.folder is None:
+        return None
+    digest = hashlib.sha256(repr(pipeline).encode())
+    for array in (pairs.images.ids, pairs.texts.ids, pairs.links, pairs.labels):
+        digest.update(b"-" if array is None else array.tobytes())
+    return store.folder / "checkpoints" / digest.hexdigest()[:16]
+
+
+def new_version(session: Session, name: str) -> int:
+    """The version that the next fit of this name gets."""
+    return 1 + max((record.version for record in session.store.spaces() if record.name == name), default=0)
+
+
+def put_space(session: Session, name: str, version: int, pipeline: Pipeline, codes: Codes, seed: int | None) -> None:
+    """Write a new version of a space; its codes have the layout of `codes`."""
+    session.store.put_space(record_of(check_name(name), version, pipeline, codes.layout, seed))
+
+
+def _encode_all(session: Session, name: str, version: int, pipeline: Pipeline, seed: int) -> None:
+    made = False
+    for modality in pipeline.modalities:
+        for codes in _codes(session.store, pipeline, modality, session.store.ids(modality)):
+            if not made:
+                put_space(session, name, version, pipeline, codes, seed)
+                made = True
+            session.store.put_codes(name, version, modality, codes)
+
+
+def _codes(store: Store, pipeline: Pipeline, modality: str, ids: NDArray[np.int64]) -> Iterator[Codes]:
+    for rows in current_run().track(blocks(len(ids), BLOCK), f"encoding {modality}s, {BLOCK} at a time"):
+        yield pipeline.encode(store.items(ids[rows], modality))
+
+
+def refresh(session: Session) -> int:
+    """See `Library.refresh`."""
+    with session.change():
+        return encode_missing(session)
+
+
+def encode_missing(session: Session) -> int:
+    """Encode the items that lack codes in a published space, inside a run and a transaction; how many codes."""
+    store, count = session.store, 0
+    for record in store.spaces():
+        space = session.space(record.name) if record.published else None
+        if space is None or space.pipeline.encoder is None:
+            continue
+        for modality in space.pipeline.modalities:
+            have = store.coded_ids(record.name, record.version, modality)
+            missing = np.setdiff1d(store.ids(modality), have, assume_unique=True)
+            for codes in _codes(store, space.pipeline, modality, missing):
+                store.put_codes(record.name, record.version, modality, codes)
+                count += len(codes)
+    return count

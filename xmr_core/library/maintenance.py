@@ -1,0 +1,73 @@
+"""Spaces and whole files: publishing, dropping, SQL with live functions, export, restore, compaction, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from xmr_core.library import query
+from xmr_core.library.session import Session
+
+__all__ = ["drop", "drop_answerer", "export", "publish", "register", "restore", "sql"]
+
+
+def publish(session: Session, name: str, version: int) -> None:
+    """See `Library.publish`."""
+    session.store.publish(name, version)
+    session.forget()
+
+
+def drop(session: Session, name: str, version: int | None) -> None:
+    """See `Library.drop`."""
+    session.store.drop_space(name, version)
+    session.forget()
+
+
+def drop_answerer(session: Session, name: str) -> None:
+    """See `Library.drop_answerer`."""
+    session.store.drop_answerer(name)
+    session.forget()
+
+
+def sql(session: Session, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Any:
+    """See `Library.sql`."""
+    register(session, None)
+    return session.store.sql(statement, parameters)
+
+
+def register(session: Session, connection: Any) -> None:
+    """See `Library.register`."""
+    # bound to the session: a store tells the functions of one library from those of another by the object behind them
+    session.store.live(connection, MethodType(_search, session), MethodType(_encode_text, session))
+
+
+def _search(session: Session, text: str, k: int, space: str | None) -> tuple[list[int], list[float]]:
+    found = query.search(session, text=text, k=k, space=space)
+    kept = found.ids[0] >= 0
+    return found.ids[0][kept].tolist(), found.distances[0][kept].tolist()
+
+
+def _encode_text(session: Session, text: str, space: str | None) -> list[int] | list[float]:
+    values = query.encode(session, text, None, space).values[0]
+    if values.dtype != np.uint8:
+        return [float(value) for value in values]
+    words = np.zeros(-(-len(values) // 8) * 8, np.uint8)
+    words[: len(values)] = values
+    return [int(word) for word in words.view("<i8")]
+
+
+def export(session: Session, folder: str | Path) -> Path:
+    """See `Library.export`."""
+    folder = Path(folder)
+    session.store.export(folder)
+    return folder
+
+
+def restore(session: Session, folder: str | Path) -> None:
+    """See `Library.restore`."""
+    session.store.restore(Path(folder))
+    session.forget()

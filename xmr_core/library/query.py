@@ -1,0 +1,247 @@
+"""Queries: encoding them, searching with them, and showing where a space looked.
+
+A query is one value, `Asked`: text, images, a stored item or a vector, encoded once, however many steps of a search
+(the index, re-ranking, attention) read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.errors import DataError, SpaceMismatchError
+from xmr_core.explain import attending
+from xmr_core.explain.attention import Attention, Explained
+from xmr_core.images import Images
+from xmr_core.library.content import fault_of_text
+from xmr_core.library.ingest import as_embeddings
+from xmr_core.library.results import Query, Results
+from xmr_core.library.session import Session
+from xmr_core.library.spaces import Space
+from xmr_core.recipes import Pipeline
+from xmr_core.search import reranking
+from xmr_core.search.exact import check_search
+from xmr_core.types import IMAGE, TEXT, Embeddings, Features, Ids, Int, Items, Texts, as_array, as_ids
+
+__all__ = ["Asked", "asked", "attend", "encode", "search"]
+
+OTHER = {IMAGE: TEXT, TEXT: IMAGE}
+PADDING = 1 << 24  # empty rows that an answer may have, where k is larger than the collection
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Queries of a pipeline: items to encode, or vectors. Every property is computed once, when it is first read.
+
+    `encoded` says that the vectors are embeddings of the pipeline already. `keep` holds the features, so that all
+    properties come of one encoding; without it they are let go block by block, for many queries in bounded memory.
+    """
+
+    pipeline: Pipeline
+    source: Items | Embeddings
+    encoded: bool = False
+    keep: bool = False
+
+    @property
+    def modality(self) -> str | None:
+        """The modality of the queries; None for vectors."""
+        return self.source.modality if isinstance(self.source, Items) else None
+
+    @cached_property
+    def features(self) -> list[Features]:
+        """What the encoder makes of the queries, in blocks."""
+        return list(self._encode())
+
+    @cached_property
+    def inputs(self) -> list[Features]:
+        """What the last fuser takes, in blocks."""
+        return list(self._fuse())
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        """(q, d) what the indexer compares. Raises DataError, NotFittedError."""
+        if isinstance(self.source, Embeddings) and self.encoded:
+            return self.source
+        if isinstance(self.source, Embeddings) and not self.pipeline.fusers:
+            return self.pipeline.embed_vectors(self.source)
+        return _stacked(map(self.pipeline.finish, self.inputs if self.keep else self._fuse()))
+
+    @cached_property
+    def restorable(self) -> Embeddings:
+        """(q, d) what re-ranking compares with restored codes: the embeddings before the last fuser."""
+        if self.encoded:
+            raise DataError("rerank: needs the text, image, item or vector itself, not what was encoded from it")
+        if not self.pipeline.fusers:
+            return self.embeddings
+        return _stacked(Embeddings(block.vectors, block.metric or "l2") for block in self.inputs)
+
+    @cached_property
+    def attention(self) -> list[Attention]:
+        """(q) where the pipeline looks in each query; empty for vectors. Raises ConfigError where it pays none."""
+        if not isinstance(self.source, Items):
+            attending.require(self.pipeline)
+            return []
+        return attending.attend(self.pipeline, self.source, self.features)
+
+    def _encode(self) -> Iterator[Features]:
+        if isinstance(self.source, Embeddings):
+            return iter([self.source.as_features(IMAGE)])
+        return self.pipeline.features(self.source)
+
+    def _fuse(self) -> Iterator[Features]:
+        return map(self.pipeline.before_last, self.features if self.keep else self._encode())
+
+
+def _stacked(blocks: Iterable[Embeddings]) -> Embeddings:
+    made = list(blocks)
+    if len(made) == 1:
+        return made[0]
+    return Embeddings(np.concatenate([block.values for block in made]), made[0].metric)
+
+
+def asked(
+    session: Session,
+    space: Space,
+    text: Texts | None,
+    image: Images | None,
+    vector: object,
+    item: Int | None,
+    keep: bool = False,
+) -> Asked:
+    """The queries of one call: text, images, the id of a stored item, or vectors. Raises DataError."""
+    if vector is not None:
+        return _given(space, vector, keep)
+    if item is None:
+        return Asked(space.pipeline, _items(text, image), keep=keep)
+    ids = as_ids(item, "item")
+    modality = session.store.describe(ids)["modality"][0] if len(ids) == 1 else None
+    if modality is None:
+        raise DataError(f"item={item}: no such item")
+    return Asked(space.pipeline, session.store.items(ids, modality), keep=keep)
+
+
+def _items(text: Texts | None, image: Images | None) -> Items:
+    if (text is None) == (image is None):
+        raise DataError("give text or image")
+    modality, given = (TEXT, text) if text is not None else (IMAGE, image)
+    items = list(given) if isinstance(given, (list, tuple)) else [given]
+    for position, fault in enumerate(map(fault_of_text, items) if modality == TEXT else ()):
+        if fault:
+            raise DataError(f"text {position}: {fault}" if len(items) > 1 else f"text: {fault}")
+    return Items(modality, items)
+
+
+def _given(space: Space, vector: object, keep: bool) -> Asked:
+    """Queries that are vectors: what `encode` gave, embeddings, or an array of them."""
+    pipeline = space.pipeline
+    if isinstance(vector, Query):
+        if vector.fingerprint != space.record.fingerprint:
+            raise SpaceMismatchError(
+                f"the query was encoded by {vector.fingerprint[:12]}, the codes of space {space.name!r} by "
+                f"{space.record.fingerprint[:12]}: encode it for this space"
+            )
+        return Asked(pipeline, vector, encoded=True)
+    if isinstance(vector, Embeddings):
+        return Asked(pipeline, pipeline.indexer.queries(vector), encoded=True)
+    if pipeline.encoder is None:
+        return Asked(pipeline, as_embeddings(vector), keep=keep)
+    return Asked(pipeline, Embeddings(as_array(vector, "vector"), pipeline.metric), encoded=True)
+
+
+def encode(session: Session, text: Texts | None, image: Images | None, space: str | None) -> Query:
+    """See `Library.encode`."""
+    items = _items(text, image)
+    loaded = session.space(space)
+    made = Asked(loaded.pipeline, items).embeddings
+    return Query(made.values, made.metric, loaded.record.fingerprint)
+
+
+def search(
+    session: Session,
+    text: Texts | None = None,
+    image: Images | None = None,
+    vector: object = None,
+    item: Int | None = None,
+    k: Int | None = None,
+    within: float | None = None,
+    where: str | None = None,
+    modality: str | None = None,
+    space: str | None = None,
+    exact: bool = False,
+    explain: bool = False,
+    rerank: Int = 0,
+) -> Results:
+    """See `Library.search`."""
+    if sum(given is not None for given in (text, image, vector, item)) != 1:
+        raise DataError("search: give one of text, image, vector, item")
+    k = 10 if k is None and within is None else k
+    check_search(k, within)
+    reranking.check_rerank(rerank, k, within)
+    k = None if k is None else int(k)
+    loaded = session.space(space)
+    with session.run():
+        queries = asked(session, loaded, text, image, vector, item, keep=explain or bool(rerank))
+        target = _target(loaded, queries.modality) if modality is None else modality
+        if target not in loaded.modalities:
+            raise DataError(f"modality={target!r}: space {loaded.name!r} has {' and '.join(loaded.modalities)}")
+        among = None if where is None else session.store.ids(target, where)
+        index = loaded.index(target, exact)
+        if k is not None and len(queries.embeddings) * (k - len(index)) > PADDING:
+            raise DataError(f"k={k}: there are {len(index)} {target}s to find; ask for no more than that")
+        explained = _explained(session, loaded, queries) if explain else None
+        if rerank:  # nothing is restored yet, but a pipeline without a way back says so
+            loaded.pipeline.restore(loaded.codes(target).take(np.arange(0)))
+        candidates = min(int(rerank), max(k or 0, len(index)))  # more than there are would be padding alone
+        hits = index.search(queries.embeddings, candidates or k, within, among)
+        if rerank and k is not None:
+            hits = reranking.rerank(hits, queries.restorable, loaded.codes(target), loaded.pipeline.restore, k)
+    return Results(hits, session.store, target, loaded.name, explained)
+
+
+def _target(space: Space, modality: str | None) -> str:
+    """The modality to find for queries of a modality: the other one where the space has it."""
+    if modality is not None:
+        other = OTHER.get(modality, modality)
+        return other if other in space.modalities else modality
+    stored = sorted(space.record.counts)
+    if len(stored) != 1:
+        raise DataError(f"which kind to find? give modality, one of {', '.join(stored or space.modalities)}")
+    return stored[0]
+
+
+def _explained(session: Session, space: Space, queries: Asked) -> Explained:
+    def of(ids: NDArray[np.int64]) -> list[Attention]:
+        with session.run():
+            return attending.of_stored(session.store, space.pipeline, ids)
+
+    return Explained(queries.attention, of)
+
+
+def attend(
+    session: Session,
+    text: Texts | None,
+    image: Images | None,
+    item: Int | Ids | None,
+    where: str | None,
+    space: str | None,
+    keep: bool,
+) -> list[Attention]:
+    """See `Library.attention`."""
+    if sum(given is not None for given in (text, image, item, where)) != 1:
+        raise DataError("attention: give one of text, image, item, where")
+    if keep and item is None and where is None:
+        raise DataError("attention: only that of stored items is kept; give item or where")
+    loaded = session.space(space)
+    chosen = session.store.ids(where=where) if where is not None else item
+    with session.run():
+        if chosen is None:
+            seen = Asked(loaded.pipeline, _items(text, image)).attention
+        else:
+            seen = attending.of_stored(session.store, loaded.pipeline, as_ids(chosen, "item"))
+    if keep:
+        session.store.put_attention(loaded.name, loaded.record.version, attending.rows(seen))
+    return seen
