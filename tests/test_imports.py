@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
+ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["xmr"].values()
+SHARED = set(PLUGINS) - set(ENTRY_POINTS)  # packages without hooks: plugins may import them
 STORAGES = sorted(path.name for path in (ROOT / "storage").iterdir() if (path / "__init__.py").exists())
 DATABASES = {"duckdb", "sqlalchemy", "duckdb_sqlalchemy"}
 HEAVY = {"torch", "faiss", "scipy", "hnswlib", "sklearn", "onnxruntime", *DATABASES}
@@ -82,7 +84,14 @@ def test_only_the_contract_suites_import_pytest() -> None:
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_a_plugin_imports_the_core_and_what_is_declared(plugin: str) -> None:
-    assert outside(ROOT / "plugins" / plugin, {"xmr_core", plugin, *(declared() - DATABASES)}) == []
+    assert outside(ROOT / "plugins" / plugin, {"xmr_core", plugin, *SHARED, *(declared() - DATABASES)}) == []
+
+
+@pytest.mark.parametrize("package", sorted(SHARED))
+def test_a_package_that_plugins_share_declares_no_hook(package: str) -> None:
+    hooks = [where for where, what in imports(ROOT / "plugins" / package) if what.endswith("hookimpl")]
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "plugins" / package).rglob("*.py")]
+    assert hooks == [] and not any("hookimpl" in source for source in sources)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)

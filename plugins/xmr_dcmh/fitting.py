@@ -6,8 +6,7 @@ Letters: p pairs, n of them to learn from, v held out, d dimensions of a vector,
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,68 +14,54 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_core import IMAGE, TEXT, DataError, Embeddings, Items, Pairs, pack_bits
-from xmr_core.measures import average_precision, between
+from xmr_core import IMAGE, TEXT, DataError, Items, Pairs
 from xmr_core.progress import encode_cached
-from xmr_dcmh import objective
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.nets import Head, Net
-from xmr_dcmh.training import Rows, Schedule, Side, Similar, train
+from xmr_dcmh.training import Alternating, Schedule, Side
+from xmr_torch.arrays import arrays, tensors
+from xmr_torch.computing import device, randomness
+from xmr_torch.pairs import Rows, hashing_map, similarities, split
 
 if TYPE_CHECKING:
     from xmr_dcmh import Dcmh, DcmhConfig
 
 FEWEST = 10  # pairs to learn from
-ONE_IN = 5  # pictures held out at most
 QUICK_EPOCHS, QUICK_BATCH, QUICK_RATE = 8, 256, 1e-3
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE, PAPER_DECAY = 500, 128, 10**-1.5, 5e-4
 TEXT_SHARE, BACKBONE_SHARE = 0.3, 0.03  # of the quick rate: wide and pretrained nets are stepped more gently
 VECTORS, PICTURES = 1024, 32  # at once through a net where no gradient is wanted
-QUERIES = 256  # validation queries ranked at once
 
 
 def trained_nets(dcmh: Dcmh, pairs: Pairs) -> dict[str, NDArray[Any]]:
     """The tensors of both nets, trained. Raises DataError, ConfigError: see `Dcmh.fit`."""
     config = dcmh.config
-    learn, held_out = split(pairs, config.validation, config.seed)
+    learn, held_out = split(pairs.links, config.validation, config.seed)
     if len(learn) < FEWEST:
         raise DataError(f"dcmh: got {len(learn)} pairs to learn from, at least {FEWEST} are needed")
-    with _randomness(config.seed):
-        image = _side(dcmh, pairs.images, pairs.links[learn, 0])
-        text = _side(dcmh, pairs.texts, pairs.links[learn, 1])
-        validate = functools.partial(_score, image, text, pairs, held_out) if len(held_out) else None
-        train((image, text), similarities(pairs, learn, device(config)), schedule(config), config.seed, validate)
-    return {f"net/{side.modality}/{key}": array for side in (image, text) for key, array in side.weights().items()}
+    links, labels = pairs.links, pairs.labels
+    where = device(config.device)
+    with randomness(config.seed, where):
+        image, text = (_side(dcmh, items, links[learn, i]) for i, items in enumerate((pairs.images, pairs.texts)))
+    similar = similarities(links[learn], None if labels is None else labels[learn], where)
+    held = (links[held_out], None if labels is None else labels[held_out])
+    validation = functools.partial(_score, image, text, *held) if len(held_out) else dict
+    Alternating((image, text), similar, schedule(config), config.seed, validation).train()
+    return {
+        f"net/{side.modality}/{name}": array
+        for side in (image, text)
+        for name, array in arrays(side.net.state_dict()).items()
+    }
 
 
 def stored_net(dcmh: Dcmh, modality: str, state: Mapping[str, NDArray[Any]]) -> nn.Module:
     """The net of a modality from its tensors, ready to encode."""
-    tensors = {key: torch.from_numpy(np.require(array, requirements="W")) for key, array in state.items()}
-    mean = tensors["head.standard.mean"]
-    with _randomness(dcmh.config.seed):  # first weights, which are overwritten
+    stored, where = tensors(state), device(dcmh.config.device)
+    mean = stored["head.standard.mean"]
+    with randomness(dcmh.config.seed, where):  # first weights, which are overwritten
         net = _new_net(dcmh, modality, mean, torch.ones_like(mean), pretrained=False)
-    net.load_state_dict(tensors)
-    return net.to(device(dcmh.config)).eval()
-
-
-def split(pairs: Pairs, validation: int, seed: int) -> tuple[Rows, Rows]:
-    """Positions of pairs (n) to learn from and (v) held out, ascending; all pairs of a picture are on one side."""
-    pictures, sizes = np.unique(pairs.links[:, 0], return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    enough = np.searchsorted(np.cumsum(sizes[order]), validation, side="right")
-    held = pictures[order[: min(int(enough), len(pictures) // ONE_IN)]]
-    away = np.isin(pairs.links[:, 0], held)
-    return np.flatnonzero(~away), np.flatnonzero(away)
-
-
-def similarities(pairs: Pairs, rows: Rows, where: torch.device) -> Similar:
-    """S among the pairs at `rows` (n), row by row: similar are pairs that share a label. Where there are no labels,
-    similar are those of one picture or one text."""
-    if pairs.labels is not None:
-        labels = torch.from_numpy(pairs.labels[rows].astype(np.float32)).to(where)  # (n, l)
-        return lambda at: objective.similarity(labels[torch.from_numpy(at)], labels)
-    linked = torch.from_numpy(pairs.links[rows]).to(where)  # (n, 2)
-    return lambda at: (linked[torch.from_numpy(at), None] == linked).any(dim=2).float()
+    net.load_state_dict(stored)
+    return net.to(where).eval()
 
 
 def schedule(config: DcmhConfig) -> Schedule:
@@ -94,17 +79,10 @@ def schedule(config: DcmhConfig) -> Schedule:
     return Schedule(epochs, batch, rates, optimiser, partition, config.gamma, config.eta, config.text_first)
 
 
-def device(config: DcmhConfig) -> torch.device:
-    """Where the nets compute."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
-
-
 def _side(dcmh: Dcmh, items: Items, linked: Rows) -> Side:
     """A modality with its new net and its inputs: vectors held in memory, or pixels read anew for each batch."""
     part: Any = dcmh.parts[items.modality]
-    where = device(dcmh.config)
+    where = device(dcmh.config.device)
     if isinstance(part, Cnnf):  # the paper standardises nothing
         vectors = torch.zeros(0)
         mean, scale = torch.zeros(part.feature_dim), torch.ones(part.feature_dim)
@@ -150,27 +128,7 @@ def _groups(net: nn.Module, modality: str, config: DcmhConfig) -> list[dict[str,
     return groups
 
 
-def _score(image: Side, text: Side, pairs: Pairs, held_out: Rows) -> dict[str, float]:
-    """MAP both ways among the pairs held out, over the full Hamming ranking, ties by their expectation."""
-    sides = {IMAGE: image, TEXT: text}
-    codes = {
-        modality: Embeddings(pack_bits(side.outputs(pairs.links[held_out, column]).cpu().numpy() >= 0), "hamming")
-        for column, (modality, side) in enumerate(sides.items())
-    }
-    similar = similarities(pairs, held_out, torch.device("cpu"))
-    blocks = [np.arange(start, min(start + QUERIES, len(held_out))) for start in range(0, len(held_out), QUERIES)]
-
-    def mean_ap(asked: str, found: str) -> float:
-        distances = between(codes[asked], codes[found])
-        parts = [average_precision(distances(slice(at[0], at[-1] + 1)), similar(at).numpy() > 0) for at in blocks]
-        return float(np.concatenate(parts).mean())
-
-    return {"map_image_to_text": mean_ap(IMAGE, TEXT), "map_text_to_image": mean_ap(TEXT, IMAGE)}
-
-
-@contextmanager
-def _randomness(seed: int) -> Iterator[None]:
-    """Torch's random numbers from the seed inside; outside, as if nothing had been."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _score(image: Side, text: Side, links: Rows, labels: NDArray[np.uint8] | None) -> dict[str, float]:
+    """MAP both ways among the pairs held out, which have these links (v, 2) and labels (v, l)."""
+    images, texts = (side.outputs(links[:, column]).cpu().numpy() for column, side in enumerate((image, text)))
+    return hashing_map(images, texts, similarities(links, labels, torch.device("cpu")))

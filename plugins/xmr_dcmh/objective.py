@@ -16,12 +16,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as nnf
 
-__all__ = ["codes", "minibatch", "negative_likelihood", "similarity", "total"]
-
-
-def similarity(labels: Tensor, others: Tensor) -> Tensor:
-    """Rows of S: (b, n) of 0 and 1, 1 where labels (b, l) and others (n, l) share one. Never the whole of S."""
-    return (labels @ others.T > 0).to(labels.dtype)
+__all__ = ["codes", "minibatch", "negative_likelihood", "total"]
 
 
 def codes(F: Tensor, G: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from xmr_dcmh import Cnnf, Dcmh
 
 torch = pytest.importorskip("torch")
 from xmr_dcmh import fitting, nets, objective, training  # noqa: E402  (they import torch)
+from xmr_torch.pairs import similarities, split  # noqa: E402
 
 SMALL = {"image": "precomputed(dim=20)", "text": "precomputed(dim=15)", "hidden": 64, "bits": 16, "rate": 0.01}
 N, C = 12, 5
@@ -154,15 +155,14 @@ def test_rows_of_s_are_those_of_the_whole() -> None:
     pairs = synthetic(20)
     assert pairs.labels is not None
     whole = measures.share_label(pairs.labels, pairs.labels)
-    similar = fitting.similarities(pairs, np.arange(20), torch.device("cpu"))
+    similar = similarities(pairs.links, pairs.labels, torch.device("cpu"))
     at = np.array([3, 17, 4])
     np.testing.assert_array_equal(similar(at).numpy(), whole[at])
 
 
 def test_without_labels_pairs_of_one_picture_or_one_text_are_similar() -> None:
     links = np.array([[0, 0], [0, 1], [1, 1], [2, 2]])
-    pairs = xmr.Pairs(xmr.Items(xmr.IMAGE, np.ones((3, 1))), xmr.Items(xmr.TEXT, np.ones((3, 1))), links)
-    similar = fitting.similarities(pairs, np.arange(4), torch.device("cpu"))
+    similar = similarities(links, None, torch.device("cpu"))
     expected = [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
     np.testing.assert_array_equal(similar(np.arange(4)).numpy(), expected)
 
@@ -180,17 +180,23 @@ def new_sides(pairs: xmr.Pairs, **options: Any) -> tuple[training.Side, training
     dcmh = Dcmh(**{**SMALL, **options})
     image, text = (fitting._side(dcmh, items, pairs.links[:, i]) for i, items in enumerate((pairs.images, pairs.texts)))
     for side in (image, text):
-        side.optimiser = plan().optimiser(side.groups)
         side.fill()
     return image, text
+
+
+def step(pairs: xmr.Pairs, image: training.Side, text: training.Side, rows: NDArray[np.int64]) -> None:
+    """One step of the image net, on these pairs."""
+    similar = similarities(pairs.links, pairs.labels, torch.device("cpu"))
+    alternating = training.Alternating((image, text), similar, plan(), seed=0)
+    alternating.batches(np.random.default_rng(0))
+    alternating._step((image, text, rows))
 
 
 def test_a_step_of_one_net_leaves_the_other_buffer_alone() -> None:
     pairs = synthetic(30)
     image, text = new_sides(pairs)
     before, rows = text.buffer.clone(), np.arange(8)
-    similar = fitting.similarities(pairs, np.arange(30), torch.device("cpu"))
-    training._step(image, text, objective.codes(image.buffer, text.buffer), rows, similar, plan())
+    step(pairs, image, text, rows)
     image.buffer += 1
     torch.testing.assert_close(text.buffer, before, rtol=0, atol=0)
 
@@ -200,8 +206,7 @@ def test_a_step_refreshes_the_rows_of_its_batch_with_what_the_net_said_before_it
     image, text = new_sides(pairs, dropout=0.0)
     said, rows = image.outputs(np.arange(30)), np.array([4, 20, 7])
     image.buffer.zero_()
-    similar = fitting.similarities(pairs, np.arange(30), torch.device("cpu"))
-    training._step(image, text, objective.codes(image.buffer, text.buffer), rows, similar, plan())
+    step(pairs, image, text, rows)
     torch.testing.assert_close(image.buffer[rows], said[rows], rtol=0, atol=1e-6)
     assert int((image.buffer.abs().sum(dim=1) > 0).sum()) == len(rows)
     assert not torch.allclose(image.outputs(rows), said[rows])
@@ -209,13 +214,13 @@ def test_a_step_refreshes_the_rows_of_its_batch_with_what_the_net_said_before_it
 
 @pytest.mark.parametrize(("n", "sizes"), [(10, [4, 4, 2]), (3, [3])])
 def test_a_quick_epoch_sees_each_pair_once(n: int, sizes: list[int]) -> None:
-    batches = list(training._batches(np.random.default_rng(0), n, plan(batch=4)))
+    batches = list(training.drawn(np.random.default_rng(0), n, plan(batch=4)))
     assert [len(batch) for batch in batches] == sizes
     assert sorted(np.concatenate(batches)) == list(range(n))
 
 
 def test_the_papers_epoch_draws_each_batch_afresh_without_repeats_inside() -> None:
-    batches = list(training._batches(np.random.default_rng(0), 10, plan(batch=4, partition=False)))
+    batches = list(training.drawn(np.random.default_rng(0), 10, plan(batch=4, partition=False)))
     assert [len(set(batch)) for batch in batches] == [4, 4, 4]
 
 
@@ -264,7 +269,7 @@ def test_the_best_epoch_is_kept(learnt: tuple[Dcmh, Diary]) -> None:
     dcmh, diary = learnt
     pairs = synthetic()
     best = max((e["map_image_to_text"] + e["map_text_to_image"]) / 2 for e in diary.epochs)
-    _, held_out = fitting.split(pairs, 40, seed=0)
+    _, held_out = split(pairs.links, 40, seed=0)
     kept = xmr.Pairs(
         pairs.images.take(held_out), pairs.texts.take(held_out), pairs.links[: len(held_out)], pairs.label_names
     )
@@ -306,14 +311,14 @@ def test_pairs_of_one_picture_are_held_out_together() -> None:
     grouped = xmr.Pairs(
         pairs.images, pairs.texts, np.stack([np.arange(60) // 5, np.arange(60)], axis=1), pairs.label_names
     )
-    learn, held_out = fitting.split(grouped, validation=10, seed=0)
+    learn, held_out = split(grouped.links, validation=10, seed=0)
     assert len(held_out) == 10
     assert not set(learn // 5) & set(held_out // 5)
     assert sorted([*learn, *held_out]) == list(range(60))
 
 
 def test_validation_takes_a_fifth_of_the_pictures_at_most() -> None:
-    learn, held_out = fitting.split(synthetic(50), validation=1000, seed=0)
+    learn, held_out = split(synthetic(50).links, validation=1000, seed=0)
     assert (len(learn), len(held_out)) == (40, 10)
 
 
