@@ -128,6 +128,20 @@ class Gaze(xmr.Fuser):
         return (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)
 
 
+class Mirror(xmr.Fuser):
+    """The negated vectors, and the way back."""
+
+    name = "mirror"
+    needs_fit = False
+    metric: ClassVar[xmr.Metric] = "ip"
+
+    def fuse(self, features: xmr.Features) -> xmr.Embeddings:
+        return xmr.Embeddings(-features.vectors, self.metric)
+
+    def restore(self, embeddings: xmr.Embeddings) -> xmr.Embeddings:
+        return xmr.Embeddings(-embeddings.values, self.metric)
+
+
 @dataclass(frozen=True)
 class GuessConfig:
     """The process is killed after the first of two epochs, once, told by a file."""
@@ -204,4 +218,4 @@ def xmr_encoders() -> list[type[xmr.Encoder]]:
 
 @xmr.hookimpl
 def xmr_fusers() -> list[type[xmr.Fuser]]:
-    return [Gaze]
+    return [Gaze, Mirror]
