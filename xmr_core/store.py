@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import SqlDistance
+from xmr_core.errors import StorageError
 from xmr_core.types import Codes, Items, Layout, Metric, Pairs
 
 __all__ = [
@@ -132,6 +133,14 @@ class Store(ABC):
     @abstractmethod
     def open(cls, url: str, read_only: bool = False) -> Store:
         """The store at `url`, made where it is not there. Raises StorageError, SchemaVersionError, LockedError."""
+
+    @classmethod
+    def read_table(cls, files: Sequence[Path]) -> Any:
+        """The rows of files (CSV, Parquet, JSON, ...) of one kind as an Arrow table. Raises DataError naming the file.
+
+        A store whose database has readers offers them here, whether or not a library is open.
+        """
+        raise StorageError(f"the store {cls.name!r} does not read tables")
 
     @abstractmethod
     def close(self) -> None:

@@ -16,32 +16,39 @@ from pathlib import Path
 from typing import Any
 
 from xmr_core.datasets import flickr, iapr, mirflickr, nuswide
+from xmr_core.datasets.columns import SUFFIXES, is_table_file
 from xmr_core.datasets.emoji import openmoji
 from xmr_core.datasets.flickr import flickr8k, flickr30k
 from xmr_core.datasets.iapr import iapr_tc12
 from xmr_core.datasets.mirflickr import mirflickr25k
 from xmr_core.datasets.nuswide import nus_wide
 from xmr_core.datasets.reading import Dataset, Needs, find, listing, split_hash
-from xmr_core.datasets.tables import SUFFIXES, table
+from xmr_core.datasets.sources import coco, folder, load, webdataset
+from xmr_core.datasets.tables import records, table
 from xmr_core.datasets.vqa import daquar, easy_vqa, vqa
 from xmr_core.errors import ConfigError, DataError
 
 __all__ = [
     "READERS",
     "Dataset",
+    "coco",
     "daquar",
     "detect",
     "easy_vqa",
     "flickr8k",
     "flickr30k",
+    "folder",
     "iapr_tc12",
+    "load",
     "mirflickr25k",
     "nus_wide",
     "openmoji",
     "read",
+    "records",
     "split_hash",
     "table",
     "vqa",
+    "webdataset",
 ]
 
 READERS: dict[str, Callable[..., Dataset]] = {
@@ -86,7 +93,7 @@ def read(what: str | Path, folder: str | Path | None = None, **options: Any) -> 
 def detect(folder: str | Path) -> str:
     """The name of the reader that fits a folder or a table. Raises DataError where none or several do."""
     folder = Path(folder)
-    if folder.is_file() and folder.suffix.lower() in SUFFIXES:
+    if folder.is_file() and is_table_file(folder):
         return "table"
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is neither a folder nor a table ({', '.join(SUFFIXES)})")

@@ -13,7 +13,6 @@ Mirrors ship the sentences as `results.csv` (`photo| n| sentence`) or `captions.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xmr_core.datasets.reading import Dataset, Needs, dataset, find, lines, require
+from xmr_core.datasets.reading import Dataset, Needs, dataset, find, is_image_file, json_of, lines, require
 from xmr_core.errors import ConfigError, DataError
 from xmr_core.types import IMAGE, TEXT, Items
 
@@ -104,7 +103,7 @@ def flickr30k(folder: str | Path, split: str | None = None) -> Dataset:
 
 
 def _pairs(name: str, found: Mapping[str, Path], split: Mapping[str, str], how: str) -> Dataset:
-    photos = sorted(path for path in found["pictures"].iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+    photos = sorted(path for path in found["pictures"].iterdir() if is_image_file(path, (".jpg", ".jpeg")))
     places = {photo.name: place for place, photo in enumerate(photos)}
     kept: list[Sentence] = []
     skipped: dict[str, str] = {}
@@ -153,13 +152,19 @@ def _piped(file: Path) -> Iterator[Sentence]:
 
 
 def _comma_separated(file: Path) -> Iterator[Sentence]:
-    """Photo first, sentence last, perhaps a number between; without one the sentences of a photo are counted."""
+    """Photo first, sentence last, perhaps a number between; without one the sentences of a photo are counted.
+
+    Mirrors write sentences with commas without quotes, so that fields beyond the header's belong to the sentence.
+    """
     counts: Counter[str] = Counter()
-    with file.open(encoding="utf-8", newline="") as rows:
-        for row in list(csv.reader(rows))[1:]:
-            if len(row) < 2:
+    with file.open(encoding="utf-8-sig", newline="") as rows:
+        reader = csv.reader(rows)
+        width = max(2, len(next(reader, [])))
+        for row in reader:
+            if len(row) < width:
                 raise DataError(f"{file.name}: expected a photo and a sentence in each row, got {row}")
-            yield Sentence(row[0], row[1] if len(row) > 2 else str(counts[row[0]]), row[-1].strip())
+            sentence = ",".join(row[width - 1 :]).strip()
+            yield Sentence(row[0], row[1] if width > 2 else str(counts[row[0]]), sentence)
             counts[row[0]] += 1
 
 
@@ -175,8 +180,11 @@ def _listed(folder: Path, parts: Mapping[str, tuple[str, ...]]) -> dict[str, str
 
 
 def _karpathy(file: Path) -> dict[str, str]:
-    images = json.loads(file.read_text(encoding="utf-8"))["images"]
-    return {image["filename"]: "train" if image["split"] == "restval" else image["split"] for image in images}
+    try:
+        images = json_of(file)["images"]
+        return {image["filename"]: "train" if image["split"] == "restval" else image["split"] for image in images}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file.name}: expected images with filename and split ({error})") from None
 
 
 def _file_name(photo: str) -> str:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError
+from xmr_core.errors import ConfigError, DataError
 from xmr_core.types import IMAGE, TEXT, Items, Pairs
 
-__all__ = ["Dataset", "Needs", "Sizes", "dataset", "find", "lines", "require", "seeded_split", "split_hash"]
+__all__ = [
+    "Dataset",
+    "Needs",
+    "Sizes",
+    "dataset",
+    "find",
+    "lines",
+    "require",
+    "seeded_split",
+    "shared_split",
+    "split_hash",
+]
 
 log = logging.getLogger("xmr.datasets")
 
 Needs = Mapping[str, tuple[str, ...]]  # what a reader needs, and the places where publishers and mirrors put it
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 SHOWN = 8  # entries of a folder that an error message lists
 
 
@@ -75,6 +89,19 @@ def lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
+def is_image_file(path: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> bool:
+    """True for the name of an image; names that begin with a dot are not images but what systems leave behind."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+
+
+def json_of(file: Path) -> Any:
+    """What a JSON file holds, with or without a byte order mark. Raises DataError where it cannot be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file.name} cannot be read as JSON: {error}") from None
+
+
 # splits
 
 
@@ -90,6 +117,51 @@ def seeded_split(n: int, sizes: Sizes, seed: int) -> list[str]:
     order = np.random.default_rng(seed).permutation(n)
     split[order[:query]], split[order[query : query + train]] = "query", "train"
     return [str(part) for part in split]
+
+
+def shared_split(
+    images: Items, texts: Items, links: NDArray[np.int64], shares: float | Mapping[str, float], seed: int = 0
+) -> tuple[Items, Items]:
+    """Both sides with a column `split`, drawn so that items which belong together are in one part.
+
+    `shares` is that of `test`, or of each part by name; what is left is `train`. Whole groups of linked items are drawn
+    in random order until a part has its share of the images (of the texts where there are no images). Raises
+    ConfigError where shares do not lie between 0 and 1.
+    """
+    parts = {"test": shares} if isinstance(shares, (int, float)) else dict(shares)
+    if not all(0 <= share <= 1 for share in parts.values()) or sum(parts.values()) > 1:
+        raise ConfigError("split", shares, "must be shares between 0 and 1, together at most 1")
+    groups = _groups(len(images), len(texts), links)  # (images + texts,)
+    counted = groups[: len(images)] if len(images) else groups
+    sizes = np.bincount(counted, minlength=groups.max(initial=-1) + 1)  # items of each group
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    reached = np.cumsum(sizes[order]) - sizes[order] / 2  # the middle of each group decides
+    split = np.full(len(sizes), "train", dtype=object)
+    start = 0.0
+    for part, share in parts.items():
+        end = start + share * len(counted)
+        split[order[(reached > start) & (reached <= end)]] = part
+        start = end
+    own = split[groups].tolist()
+    return (
+        replace(images, metadata={**images.metadata, "split": own[: len(images)]}),
+        replace(texts, metadata={**texts.metadata, "split": own[len(images) :]}),
+    )
+
+
+def _groups(n_images: int, n_texts: int, links: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(images + texts,): the number of the group of linked items that each belongs to, from 0, in order of items."""
+    root = np.arange(n_images + n_texts, dtype=np.int64)
+    ends: NDArray[np.int64] = links + np.array([0, n_images])  # (p, 2) positions among images and texts together
+    while True:  # the smallest number flows along the links, and each round doubles its reach
+        low = root[ends].min(axis=1) if len(ends) else root[:0]
+        flowed = root.copy()
+        for side in (0, 1):
+            np.minimum.at(flowed, ends[:, side], low)
+        flowed = flowed[flowed]
+        if np.array_equal(flowed, root):
+            return np.unique(root, return_inverse=True)[1].astype(np.int64)
+        root = flowed
 
 
 def split_hash(keys: Sequence[str], split: Sequence[str | None]) -> str:
@@ -116,16 +188,20 @@ def dataset(
     label_names: Sequence[str] = (),
     how: str = "",
     skipped: Mapping[str, str] | None = None,
+    needs: Sequence[str] = (IMAGE, TEXT),
 ) -> Dataset:
-    """The data set, its protocol in words; what was left out is logged. Raises DataError where nothing remains."""
+    """The data set, its protocol in words; what was left out is logged. Raises DataError where nothing remains of a
+    modality in `needs`."""
     skipped = dict(skipped or {})
     for reason, count in Counter(skipped.values()).items():
         log.info("%s: %s left out: %s", name, f"{count:,}", reason)
-    if not len(images) or not len(texts):
+    if any(not len(side) for side in (images, texts) if side.modality in needs):
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in Counter(skipped.values()).items())
-        raise DataError(f"{name}: no pair of a picture and a text remains{f' ({reasons})' if reasons else ''}")
-    split = images.metadata.get("split")
-    protocol = described(images.keys, split, how) if split is not None else "no split"
+        wanted = "no pair of an image and a text remains" if len(needs) == 2 else f"no {needs[0]} remains"
+        raise DataError(f"{name}: {wanted}{f' ({reasons})' if reasons else ''}")
+    side = images if len(images) else texts
+    split = side.metadata.get("split")
+    protocol = described(side.keys, split, how) if split is not None else "no split"
     return Dataset(images, texts, links, tuple(label_names), name, protocol, skipped)
 
 

@@ -1,156 +1,265 @@
-"""A folder of pictures with a table of captions: CSV, TSV or Parquet, a picture and a text a row."""
+"""Images and captions from rows: a file of them, a data frame, dicts; an image, a text, or one of each a row."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.datasets.reading import Dataset, dataset
-from xmr_core.errors import ConfigError, DataError, PluginError
+from xmr_core.datasets.columns import Columns, columns_of, is_missing, read_files
+from xmr_core.datasets.reading import Dataset, dataset, shared_split
+from xmr_core.errors import ConfigError, DataError
 from xmr_core.types import IMAGE, TEXT, Items
 
-__all__ = ["table"]
+__all__ = ["IMAGE_NAMES", "TEXT_NAMES", "Split", "records", "table"]
 
-PARQUET = (".parquet", ".pq")
-SUFFIXES = (".csv", ".tsv", *PARQUET)
-SEVERAL = re.compile(r"\s*[;|,]\s*")  # between the labels of a picture
-WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")  # what 64 bits hold; 007 is a name
-DECIMAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+IMAGE_NAMES = (
+    *("image", "images", "img", "image_path", "path", "filepath", "file_path", "file", "file_name", "filename"),
+    *("photo", "picture", "jpg", "png"),
+)
+TEXT_NAMES = ("text", "texts", "caption", "captions", "sentence", "sentences", "description", "title", "txt", "alt")
+LABEL_NAMES = ("labels", "label")
+SEVERAL = re.compile(r"\s*[;|,]\s*")  # between the labels of an image
 NAMED = 5  # keys that an error message names
 
-Columns = dict[str, list[Any]]
+Split = str | float | Mapping[str, float]  # a column, the share of `test`, or the share of each part but the rest
 
 
 def table(
     path: str | Path,
-    image: str = "image",
-    text: str = "text",
+    image: str | None = None,
+    text: str | None = None,
     key: str | None = None,
     labels: str | None = None,
     folder: str | Path | None = None,
     on_error: str = "refuse",
+    split: Split | None = None,
+    seed: int = 0,
 ) -> Dataset:
-    """Pairs from a table; `image` and `text` name its columns of picture paths and captions.
+    """Items from a file of rows (CSV, TSV, Parquet, JSON, JSON lines, Arrow), or from all that a glob pattern matches.
 
-    Paths are relative to the table's folder, or to `folder`. A picture in several rows has several texts. `key` names a
-    column of keys for the pictures, else the path as it is written is the key; a text's key is its picture's with #0,
-    #1, ... The column `labels` holds one or more labels a row, separated by ; , or |, or lists (Parquet). All other
-    columns become metadata of the texts, and of the pictures where all rows of a picture agree; a column `split` with
-    train, val or test in it is what `fit` and `evaluate` look for.
-
-    CSV is read as RFC 4180 says; TSV has no quotes. `on_error` says what becomes of rows whose file is missing or whose
-    text is empty: "refuse" raises DataError with their keys, "skip" leaves them out (`Dataset.skipped`).
+    Image paths are relative to the file's folder, or to `folder`; for the rest see `records`. CSV is read as RFC 4180
+    says, strictly; TSV has no quotes; both are UTF-8.
     """
-    if on_error not in ("refuse", "skip"):
-        raise ConfigError("on_error", on_error, "must be 'refuse' or 'skip'")
-    path = Path(path)
-    columns = _columns(path)
-    used = [name for name in (image, text, key, labels) if name is not None]
-    for name in used:
-        if name not in columns:
-            raise DataError(f"{path.name} has no column {name!r}; it has {', '.join(columns) or 'none'}")
-    root = path.parent if folder is None else Path(folder)
-    keys = [str(value) for value in columns[key or image]]
-    files = [root / str(value) for value in columns[image]]
-    text_keys = _numbered(keys)
-    faults = _faults(text_keys, files, columns[text])
-    if faults and on_error == "refuse":
-        raise DataError(_summary(path.name, faults), list(faults))
-    kept = [row for row, text_key in enumerate(text_keys) if text_key not in faults]
-    firsts = _firsts(keys, files, kept)
-    places = {keys[row]: place for place, row in enumerate(firsts)}
-    own = np.array([places[keys[row]] for row in kept], np.int64)  # (kept,) which picture
-    extra = {name: _typed([column[row] for row in kept]) for name, column in columns.items() if name not in used}
-    marks, names = (None, []) if labels is None else _labels([columns[labels][row] for row in kept])
-    images = Items(
-        IMAGE,
-        [files[row] for row in firsts],
-        [keys[row] for row in firsts],
-        metadata=_agreed(extra, own, len(firsts)),
-        labels=None if marks is None else _united(marks, own, len(firsts)),
-    )
+    columns, root = read_files(path)
+    names = _Names(image, text, key, labels, split, on_error, seed)
+    return _read(columns, names, root if folder is None else Path(folder), Path(path).name)
+
+
+def records(
+    source: object,
+    image: str | None = None,
+    text: str | None = None,
+    key: str | None = None,
+    labels: str | None = None,
+    folder: str | Path | None = None,
+    on_error: str = "refuse",
+    split: Split | None = None,
+    seed: int = 0,
+    name: str = "rows",
+) -> Dataset:
+    """Items from rows in memory: a pandas or polars DataFrame, an Arrow table, a DuckDB relation, a Hugging Face
+    Dataset, dicts, or a dict of columns.
+
+    `image` and `text` name the columns of images and captions; without them, columns with usual names are taken, and
+    one of the two is enough. An image is a path, the bytes of a file, {"bytes", "path"}, a PIL image or an array; paths
+    are relative to `folder`. A text may be a list of texts. An image in several rows has several texts.
+
+    `key` names a column of keys for the images; without it the key is the path, or a digest of the content. The key of
+    a text is its image's with a digest of the text. `labels` names a column of one or more labels a row, separated by
+    ; , or |, or lists. All columns but image, text and key become metadata of the texts, and of the images where all
+    rows of an image agree. `split` names the column that says train, val or test, or makes one: 0.2 puts a fifth of the
+    pairs into `test` and the rest into `train`, by `seed`; {"val": 0.1, "test": 0.2} makes three parts.
+
+    `on_error` says what becomes of rows whose file is missing or whose text is empty: "refuse" raises DataError with
+    their keys, "skip" leaves them out (`Dataset.skipped`).
+    """
+    columns = columns_of(source)
+    if columns is None:
+        raise DataError(f"expected rows, such as a DataFrame or a list of dicts, got {type(source).__name__}")
+    names = _Names(image, text, key, labels, split, on_error, seed)
+    return _read(columns, names, Path() if folder is None else Path(folder), name)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Which column is what, as the caller said."""
+
+    image: str | None
+    text: str | None
+    key: str | None
+    labels: str | None
+    split: Split | None
+    on_error: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("refuse", "skip"):
+            raise ConfigError("on_error", self.on_error, "must be 'refuse' or 'skip'")
+
+    def found(self, columns: Columns, what: str) -> _Names:
+        """The same with usual names in the place of those that were not said. Raises DataError."""
+        image, text, labels = (
+            said if said is not None else next((name for name in usual if name in columns), None)
+            for said, usual in ((self.image, IMAGE_NAMES), (self.text, TEXT_NAMES), (self.labels, LABEL_NAMES))
+        )
+        there = f"it has {', '.join(columns) or 'none'}"
+        split = self.split if isinstance(self.split, str) else None
+        for name in (image, text, self.key, labels, split):
+            if name is not None and name not in columns:
+                raise DataError(f"{what} has no column {name!r}; {there}")
+        if image is None and text is None:
+            raise DataError(f"{what}: which columns are images and texts? {there}; name them by image= and text=")
+        return _Names(image, text, self.key, labels, self.split, self.on_error, self.seed)
+
+
+@dataclass
+class _Rows:
+    """Rows taken apart: distinct images, texts, which go together, and from which row each comes."""
+
+    images: list[Any] = field(default_factory=list)
+    image_keys: dict[str, int] = field(default_factory=dict)
+    image_rows: list[list[int]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    text_keys: dict[str, int] = field(default_factory=dict)
+    text_rows: list[int] = field(default_factory=list)
+    links: dict[tuple[int, int], None] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def _read(columns: Columns, names: _Names, root: Path, what: str) -> Dataset:
+    names = names.found(columns, what)
+    rows = _taken_apart(columns, names, root)
+    if rows.faults and names.on_error == "refuse":
+        raise DataError(_summary(what, rows.faults), list(rows.faults))
+    links = np.array(list(rows.links), np.int64).reshape(-1, 2)
+    used = {names.image, names.text, names.key}
+    extra = {name: _values(column) for name, column in columns.items() if name not in used}
+    if isinstance(names.split, str):
+        extra["split"] = extra.pop(names.split)
+    marks, label_names = (None, []) if names.labels is None else _labels(columns[names.labels])
     texts = Items(
         TEXT,
-        [columns[text][row] for row in kept],
-        [text_keys[row] for row in kept],
-        metadata=extra,
-        labels=marks,
+        rows.texts,
+        list(rows.text_keys),
+        metadata={name: [column[row] for row in rows.text_rows] for name, column in extra.items()},
+        labels=None if marks is None else marks[rows.text_rows],
     )
-    links = np.stack([own, np.arange(len(kept))], axis=1)
-    return dataset(path.stem, images, texts, links, names, f"in {path.name}", faults)
+    images = Items(
+        IMAGE,
+        rows.images,
+        list(rows.image_keys),
+        metadata=_agreed(extra, rows.image_rows),
+        labels=None if marks is None else np.array([marks[own].max(axis=0) for own in rows.image_rows], np.uint8),
+    )
+    how = f"in {what}"
+    if names.split is not None and not isinstance(names.split, str):
+        images, texts = shared_split(images, texts, links, names.split, names.seed)
+        how = f"of whole pairs by seed {names.seed}"
+    needs = [side for side, name in ((IMAGE, names.image), (TEXT, names.text)) if name is not None]
+    return dataset(Path(what).stem, images, texts, links, label_names, how, rows.faults, needs)
 
 
-# reading
+def _taken_apart(columns: Columns, names: _Names, root: Path) -> _Rows:
+    rows = _Rows()
+    n = len(next(iter(columns.values()), ()))
+    images = columns[names.image] if names.image else [None] * n
+    texts = columns[names.text] if names.text else [None] * n
+    keys = columns[names.key] if names.key else [None] * n
+    there: dict[Path, bool] = {}
+    for row in range(n):
+        image = None if is_missing(images[row]) else _image(images[row], root)
+        given = None if is_missing(keys[row]) else str(keys[row])
+        key = given if given is not None else _key_of(images[row], image)
+        captions = _captions(texts[row], names.text is not None and image is None)
+        fault = _fault(image, there) if names.image else None
+        for caption in captions:
+            told = f"{key}#{_digest(caption)[:8]}" if image is not None else given or _digest(caption)[:16]
+            wrong = fault or ("empty text" if not caption.strip() else None)
+            if wrong:
+                rows.faults[told] = wrong
+                continue
+            _put(rows, row, image, key, caption, told)
+        if not captions and fault:
+            rows.faults[key] = fault
+        elif not captions and image is not None:
+            _put(rows, row, image, key, None, "")
+    return rows
 
 
-def _columns(path: Path) -> Columns:
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise DataError(f"there is no table {str(path)!r}")
-    if suffix in PARQUET:
-        return _parquet(path)
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path.name}: expected a table that ends in {', '.join(SUFFIXES)}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if suffix == ".csv":
-            reader = csv.reader(file)
-        else:
-            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        try:
-            rows = [row for row in reader if row]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path.name} cannot be read as {suffix[1:].upper()} in UTF-8: {error}") from None
-    header, body = rows[0] if rows else [], rows[1:]
-    if len(set(header)) < len(header):
-        raise DataError(f"{path.name}: two columns have one name: {', '.join(header)}")
-    for number, row in enumerate(body, 1):
-        if len(row) != len(header):
-            raise DataError(f"{path.name}: row {number} has {len(row)} fields, the header {len(header)}")
-    return {name: [row[place] for row in body] for place, name in enumerate(header)}
+def _put(rows: _Rows, row: int, image: Any, key: str, caption: str | None, told: str) -> None:
+    """Note one image with one text, or one of them alone. Raises DataError where one key names two images."""
+    at = -1
+    if image is not None:
+        at = rows.image_keys.setdefault(key, len(rows.images))
+        if at == len(rows.images):
+            rows.images.append(image)
+            rows.image_rows.append([])
+        elif isinstance(image, Path) and rows.images[at] != image:
+            raise DataError(f"key {key!r} names two images; keys must be an image's own", [key])
+        rows.image_rows[at].append(row)
+    if caption is None:
+        return
+    text_at = rows.text_keys.setdefault(told, len(rows.texts))
+    if text_at == len(rows.texts):
+        rows.texts.append(caption)
+        rows.text_rows.append(row)
+    elif rows.texts[text_at] != caption:
+        raise DataError(f"key {told!r} names two texts; keys must be a text's own", [told])
+    if at >= 0:
+        rows.links[at, text_at] = None
 
 
-def _parquet(path: Path) -> Columns:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise PluginError("reading Parquet needs pyarrow: pip install pyarrow") from None
-    try:
-        columns: Columns = parquet.read_table(path).to_pydict()
-    except ArrowInvalid as error:
-        raise DataError(f"{path.name} cannot be read as Parquet: {error}") from None
-    return columns
+def _image(value: Any, root: Path) -> Any:
+    """An image as items hold it: a path, bytes, or the picture itself."""
+    if isinstance(value, Mapping):  # as Hugging Face and others embed them
+        inside, path = value.get("bytes"), value.get("path")
+        return bytes(inside) if inside else None if path is None else root / str(path)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    return root / value if isinstance(value, (str, Path)) else value
 
 
-# rows
+def _key_of(value: Any, image: Any) -> str:
+    """The path as it is written, or a digest of the content."""
+    if isinstance(value, Mapping) and value.get("path"):
+        return str(value["path"])
+    if isinstance(image, Path):
+        return str(value)
+    return "" if image is None else hashlib.sha256(_bytes_of(image)).hexdigest()[:16]
 
 
-def _numbered(keys: Sequence[str]) -> list[str]:
-    """A key for each row: that of its picture with #0, #1, ..."""
-    counts: Counter[str] = Counter()
-    numbered = []
-    for key in keys:
-        numbered.append(f"{key}#{counts[key]}")
-        counts[key] += 1
-    return numbered
+def _bytes_of(image: Any) -> bytes:
+    raw: bytes = image if isinstance(image, bytes) else image.tobytes()  # of PIL and of numpy
+    return raw
 
 
-def _faults(keys: Sequence[str], files: Sequence[Path], texts: Sequence[Any]) -> dict[str, str]:
-    """What is wrong with each row that cannot be used, by the key of its text."""
-    there = {file: file.is_file() for file in dict.fromkeys(files)}
-    faults = {}
-    for key, file, text in zip(keys, files, texts, strict=True):
-        if not there[file]:
-            faults[key] = "no such picture"
-        elif not isinstance(text, str) or not text.strip():
-            faults[key] = "empty text"
-    return faults
+def _fault(image: Any, there: dict[Path, bool]) -> str | None:
+    if image is None:
+        return "no image"
+    if isinstance(image, Path):
+        if image not in there:
+            there[image] = image.is_file()
+        return None if there[image] else "no such image"
+    return None if hasattr(image, "tobytes") or isinstance(image, bytes) else f"not an image: {type(image).__name__}"
+
+
+def _captions(value: Any, needed: bool) -> list[str]:
+    """The texts of a row: one, several, or none. "" where the column says nothing and a text is needed."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [str(one) for one in value if not is_missing(one)]
+    return ([""] if needed else []) if is_missing(value) else [str(value)]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _summary(name: str, faults: Mapping[str, str]) -> str:
@@ -159,49 +268,39 @@ def _summary(name: str, faults: Mapping[str, str]) -> str:
     return f"{name}: {len(faults)} rows cannot be used: {shown}{more}; on_error='skip' leaves them out"
 
 
-def _firsts(keys: Sequence[str], files: Sequence[Path], kept: Sequence[int]) -> list[int]:
-    """The first row of each picture. Raises DataError where one key names two files."""
-    first: dict[str, int] = {}
-    for row in kept:
-        if files[first.setdefault(keys[row], row)] != files[row]:
-            raise DataError(f"key {keys[row]!r} names two pictures; keys must be a picture's own", [keys[row]])
-    return list(first.values())
+def _values(column: Sequence[Any]) -> Sequence[Any]:
+    return [None if is_missing(value) else value for value in column] if isinstance(column, list) else column
 
 
-def _typed(column: list[Any]) -> list[Any]:
-    """Texts that are all whole numbers as int, or all numbers as float; empty ones as None. `007` stays a text."""
-    if not all(isinstance(value, str) for value in column):
-        return column
-    given = [value for value in column if value]
-    kind: type = str
-    if given and all(WHOLE.fullmatch(value) for value in given):
-        kind = int
-    elif given and all(DECIMAL.fullmatch(value) for value in given):
-        kind = float
-    return [kind(value) if value else None for value in column]
-
-
-def _agreed(columns: Columns, own: NDArray[np.int64], n: int) -> Columns:
-    """The columns on which all rows of each picture agree, as columns of the pictures."""
+def _agreed(columns: Columns, rows: Sequence[Sequence[int]]) -> Columns:
+    """The columns on which all rows of each image agree, as columns of the images."""
     agreed: Columns = {}
     for name, column in columns.items():
-        values: list[Any] = [None] * n
-        for place, value in zip(own[::-1], column[::-1], strict=True):
-            values[place] = value
-        if all(values[place] == value for place, value in zip(own, column, strict=True)):
+        values = [column[own[0]] for own in rows]
+        if all(_same(column[row], value) for own, value in zip(rows, values, strict=True) for row in own[1:]):
             agreed[name] = values
     return agreed
 
 
+def _same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) else bool(a == b)
+
+
 def _labels(column: Sequence[Any]) -> tuple[NDArray[np.uint8], list[str]]:
     """(n, l) uint8 and the names of the columns, in alphabetical order."""
-    sets = [set(SEVERAL.split(value.strip()) if isinstance(value, str) else value or ()) - {""} for value in column]
-    names = sorted({str(name) for own in sets for name in own})
-    return np.array([[name in own for name in names] for own in sets], np.uint8).reshape(len(sets), -1), names
+    sets = [_label_set(value) for value in column]
+    counts = Counter(name for own in sets for name in own)
+    positions = {name: position for position, name in enumerate(sorted(counts))}
+    marks = np.zeros((len(sets), len(positions)), np.uint8)
+    for row, own in enumerate(sets):
+        marks[row, [positions[name] for name in own]] = 1
+    return marks, list(positions)
 
 
-def _united(labels: NDArray[np.uint8], own: NDArray[np.int64], n: int) -> NDArray[np.uint8]:
-    """(n, l): the labels of a picture are those of all its rows."""
-    united = np.zeros((n, labels.shape[1]), np.uint8)
-    np.maximum.at(united, own, labels)
-    return united
+def _label_set(value: Any) -> set[str]:
+    if is_missing(value):
+        return set()
+    if isinstance(value, str):
+        return set(SEVERAL.split(value.strip())) - {""}
+    several = value if isinstance(value, (list, tuple, set, np.ndarray)) else [value]
+    return {str(name) for name in several} - {""}

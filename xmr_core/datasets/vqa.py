@@ -181,7 +181,7 @@ def _is_note(own: Any) -> bool:
 def _read(file: Path, what: str, fits: Callable[[Any], bool]) -> dict[str, Any]:
     """The JSON of a VQA file, which has a list of this name, whose entries all fit. Raises DataError."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = json.loads(file.read_text(encoding="utf-8-sig"))
         if isinstance(told, dict) and isinstance(told.get(what), list):
             bad = [own for own in told[what] if not fits(own)]
             if not bad:

@@ -76,6 +76,13 @@ class DuckDBStore(Store):
             raise
         return store
 
+    @classmethod
+    def read_table(cls, files: Sequence[Path]) -> pa.Table:
+        """See `Store.read_table`."""
+        from xmr_storage.duckdb.reading import read_table
+
+        return read_table(files)
+
     def _prepare(self) -> None:
         from xmr_storage import schema
 
