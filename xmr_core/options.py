@@ -152,7 +152,7 @@ Batch = Annotated[int, Range(1, 1 << 20), "rows in a training step; more: fewer 
 Rate = Annotated[float, Range(above=0), "highest learning rate; too high a rate ends in an error"]
 Dropout = Annotated[float, Range(0, below=1), "share of units left out while training; small data sets want more"]
 Validation = Annotated[int, Range(0), "held out to choose the best epoch; 0: the last epoch is kept"]
-Bits = Annotated[int, Range(8, 65_536, step=8), "bits of a code; more: finer rankings, larger codes"]
+Bits = Annotated[int, Range(8, 16_384, step=8), "bits of a code; more: finer rankings, larger codes"]
 Dim = Annotated[int, Range(1, 65_536), "dimensions of a vector; more: time and memory in proportion"]
 VectorMetric = Literal["cosine", "ip", "l2"]
 

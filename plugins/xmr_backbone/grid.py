@@ -9,15 +9,15 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_backbone.config import GridConfig
 from xmr_core.components import Form
 from xmr_core.images import decode_images
 
@@ -25,31 +25,11 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-__all__ = ["Grid", "GridConfig"]
+__all__ = ["Grid"]
 
-Package = Literal["timm", "torchvision"]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of its colours, from 0 to 1
 BATCH = 16  # pictures through the network at once
 WRAPPED = ("state_dict", "model")  # under which a training script may have put the weights
-
-
-@dataclass(frozen=True)
-class GridConfig:
-    """Which network, and how finely it looks."""
-
-    weights: str  # path of the weights, from torch.save or .safetensors; they are part of the fingerprint
-    model: str = "resnet50"  # its name in the package; larger: better regions, slower
-    package: Package = "timm"  # or "torchvision"
-    side: int = 224  # pixels; most networks divide by 32: 7 x 7 regions; 448: 14 x 14, four times time and room
-    device: str = "auto"  # "auto": the GPU where there is one; or "cpu", "cuda", "cuda:1"
-
-    def __post_init__(self) -> None:
-        if not self.weights:
-            raise xmr.ConfigError("weights", self.weights, "must be the path of a file")
-        if self.package not in get_args(Package):
-            raise xmr.ConfigError("package", self.package, f"must be one of {', '.join(get_args(Package))}")
-        if self.side < 32:
-            raise xmr.ConfigError("side", self.side, "must be 32 or more")
 
 
 class Grid(xmr.Encoder):

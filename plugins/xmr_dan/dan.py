@@ -8,7 +8,6 @@ Source: Nam, Ha & Kim, "Dual Attention Networks for Multimodal Reasoning and Mat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -16,52 +15,14 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.components import Form
+from xmr_dan.config import DanConfig
 
 if TYPE_CHECKING:
     from xmr_dan.matching import Matching
 
-__all__ = ["Dan", "DanConfig"]
+__all__ = ["Dan"]
 
-CHOICES = {"loss": ("softmax", "modern", "paper"), "schedule": ("quick", "paper")}
-LEAST = {"steps": 0, "dim": 1, "validation": 0, "seed": 0}
 Block = tuple[NDArray[np.float32], NDArray[np.float32]]  # vectors (b, steps + 1, dim), weights (b, steps, t)
-
-
-@dataclass(frozen=True)
-class DanConfig:
-    """What is attended to, what is learnt from, and for how long."""
-
-    steps: int = 2  # of attention; an embedding has (steps + 1) * dim numbers. 0: means alone, no attention
-    dim: int = 512  # of embedded words and of what a step gives; half of it trains twice as fast
-    loss: str = (
-        "softmax"  # against all wrong ones of a batch; "modern": the hardest alone; "paper": that, not normalised
-    )
-    margin: float | None = None  # by which a pair is to beat the hardest; None: 0.2, and 100 in the paper's loss
-    temperature: float = 0.05  # of the softmax, per step; lower: only the hardest wrong ones count
-    schedule: str = "quick"  # minutes on two cores; "paper": SGD for 60 epochs
-    epochs: int | None = None  # passes over the pairs; None: the schedule's own; so for the next four
-    batch: int | None = None  # pictures a step; more: harder wrong ones, more memory
-    sentences: int | None = None  # of each picture in a batch; more: fewer passes over the regions
-    rate: float | None = None  # the highest learning rate; too high gives an error
-    dropout: float | None = None  # share of the dimensions left out while training; small sets want more
-    validation: int = 300  # pictures held out to choose the best epoch, at most a tenth; 0: the last epoch is kept
-    device: str = "auto"  # the GPU where there is one; or "cpu", "cuda", "cuda:1"
-    seed: int = 0  # start, pictures held out, order of batches
-
-    def __post_init__(self) -> None:
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be one of {', '.join(choices)}")
-        for field, least in LEAST.items():
-            if getattr(self, field) < least:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
-        for field in ("margin", "epochs", "batch", "sentences", "rate"):
-            if getattr(self, field) is not None and not 0 < getattr(self, field) < np.inf:
-                raise xmr.ConfigError(field, getattr(self, field), "must be above 0, or None for the usual")
-        if not 0 < self.temperature < np.inf:
-            raise xmr.ConfigError("temperature", self.temperature, "must be above 0")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise xmr.ConfigError("dropout", self.dropout, "must be at least 0 and below 1, or None for the usual")
 
 
 class Dan(xmr.Fuser):

@@ -9,16 +9,13 @@ Letters: b items of a batch, n regions, t words, K steps, d dimensions of a regi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from xmr_dan.config import DanConfig
 from xmr_dan.nets import Dropout, Sentences, TextStep, VisualStart, VisualStep, text_start
-
-if TYPE_CHECKING:
-    from xmr_dan.dan import DanConfig
 
 __all__ = ["Matching"]
 

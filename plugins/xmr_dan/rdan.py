@@ -7,7 +7,6 @@ memory needs both sides, so it has no vector of either and no index: it answers,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -15,45 +14,14 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.components import Form
+from xmr_dan.config import RdanConfig
 
 if TYPE_CHECKING:
     from xmr_dan.joint import JointNetwork
 
-__all__ = ["Rdan", "RdanConfig"]
+__all__ = ["Rdan"]
 
 QUESTIONS = 512  # answered at once
-LEAST = {"steps": 0, "dim": 1, "answers": 2, "validation": 0, "seed": 0}
-SCHEDULES = ("quick", "paper")
-
-
-@dataclass(frozen=True)
-class RdanConfig:
-    """What is learnt, and for how long."""
-
-    steps: int = 2  # times that picture and question are looked at; 0: their means alone, no attention
-    dim: int = 512  # width of memory and words; 256 takes half the time, and is enough for few kinds of questions
-    answers: int = 2000  # the most frequent that it can give; questions with other answers are not learnt from
-    soft: bool = False  # learn what share of people gave each answer, where several did, not the commonest alone
-    dropout: float = 0.2  # while training; the paper has 0.5, which wants many epochs
-    schedule: str = "quick"  # Adam, minutes; "paper": SGD for 60 epochs, wants a GPU
-    epochs: int | None = None  # None: the schedule's own; so for the next two
-    batch: int | None = None  # questions a step, all those of some pictures; more: quicker epochs, fewer steps
-    rate: float | None = None  # the largest learning rate
-    validation: int = 1000  # pictures held out to choose the best epoch, a tenth at most; 0: the last epoch is kept
-    device: str = "auto"  # "auto": the GPU where there is one; or "cpu", "cuda", "cuda:1"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for field, least in LEAST.items():
-            if getattr(self, field) < least:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
-        if self.schedule not in SCHEDULES:
-            raise xmr.ConfigError("schedule", self.schedule, f"must be one of {', '.join(SCHEDULES)}")
-        if not 0 <= self.dropout < 1:
-            raise xmr.ConfigError("dropout", self.dropout, "must be at least 0 and below 1")
-        for field in ("epochs", "batch", "rate"):
-            if getattr(self, field) is not None and not 0 < getattr(self, field) < np.inf:
-                raise xmr.ConfigError(field, getattr(self, field), "must be above 0, or None for the schedule's own")
 
 
 class Rdan(xmr.Answerer):

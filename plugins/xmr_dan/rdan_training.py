@@ -36,14 +36,15 @@ from xmr_dan.computing import (
     remember,
     tensors,
 )
+from xmr_dan.config import RdanConfig
 from xmr_dan.inputs import check_regions, check_words, regions_of
 from xmr_dan.joint import Batch, JointNetwork, answer_loss
-from xmr_dan.rdan import QUESTIONS, RdanConfig
 
 __all__ = ["SCHEDULES", "Inputs", "Schedule", "stored", "targets", "train"]
 
 ONE_IN = 10  # pictures held out at most
 SAVES = 10  # checkpoints of a fit at most
+VALIDATED = 512  # questions answered at once
 
 Rows = NDArray[np.int64]
 
@@ -233,7 +234,7 @@ class Training:
             return math.nan
         self.network.eval()
         order = self.held[np.argsort(self.inputs.image_of[self.held], kind="stable")]
-        blocks = [order[start : start + QUESTIONS] for start in range(0, len(order), QUESTIONS)]
+        blocks = [order[start : start + VALIDATED] for start in range(0, len(order), VALIDATED)]
         best = [self.network(self.inputs.batch(rows, self.device))[0].argmax(dim=1).cpu().numpy() for rows in blocks]
         self.network.train()
         given = self.known[np.concatenate(best)].tolist()

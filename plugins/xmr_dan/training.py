@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +34,10 @@ from xmr_dan.computing import (
     remember,
     tensors,
 )
+from xmr_dan.config import DanConfig
 from xmr_dan.inputs import check_regions, check_words, regions_of, words_of
 from xmr_dan.matching import Matching
 from xmr_dan.objective import contrastive, hardest
-
-if TYPE_CHECKING:
-    from xmr_dan.dan import DanConfig
 
 __all__ = ["SCHEDULES", "Schedule", "rows_embedded", "stored_network", "train"]
 

@@ -9,60 +9,23 @@ get similar codes whichever modality they are of. What is given are the nets' re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import State
 from xmr_core.nested import below, fit_nested, joined_digest, nested_encoder
+from xmr_core.options import unset
 from xmr_core.progress import encode_cached
 from xmr_dcmh.cnnf import Cnnf
+from xmr_dcmh.config import DcmhConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-Plan = Literal["quick", "paper"]
 PICTURES = 32  # at once through a network that was trained whole
-
-
-@dataclass(frozen=True)
-class DcmhConfig:
-    """What is learnt, from what, and for how long."""
-
-    bits: int = 64  # a multiple of 8; more: finer rankings, larger codes
-    image: str = "lite0"  # the picture encoder, whose vectors feed learnt layers; "cnnf" is the paper's, trained whole
-    text: str = "bow"  # the text encoder, fitted on the training texts
-    tune: bool = False  # train the picture encoder's own network too: 100 times slower, wants a GPU
-    image_hidden: int = 0  # units between picture vectors and bits; 0: a single linear layer
-    hidden: int = 8192  # units between text vectors and bits; fewer: quicker, smaller, less exact
-    dropout: float = 0.5  # of hidden units, while training; the paper has none, and small sets are overfitted
-    centre: bool = True  # subtract the mean of the training texts' vectors
-    gamma: float = 3.0  # weight of outputs being near their codes; the paper's 1 does a little worse under quick steps
-    eta: float = 0.01  # weight of bits being balanced; the paper's 1 swings under quick steps
-    schedule: Plan = "quick"  # "quick": Adam, minutes on two cores; "paper": plain SGD for 500 epochs
-    epochs: int | None = None  # None: the schedule's own; so for the next two
-    batch: int | None = None  # pairs a step
-    rate: float | None = None  # the first learning rate; too high gives one code for all, or an error
-    text_first: bool = False  # in an epoch; the paper has the picture net first, its authors' code the text net
-    validation: int = 1000  # pairs held out to choose the best epoch, at most a fifth; 0: the last epoch is kept
-    device: str = "auto"  # "auto": the GPU where there is one; or "cpu", "cuda", "cuda:1"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.bits < 8 or self.bits % 8:
-            raise xmr.ConfigError("bits", self.bits, "must be a multiple of 8")
-        if self.schedule not in get_args(Plan):
-            raise xmr.ConfigError("schedule", self.schedule, f"must be one of {', '.join(get_args(Plan))}")
-        if not 0 <= self.dropout < 1:
-            raise xmr.ConfigError("dropout", self.dropout, "must be at least 0 and below 1")
-        for field, least in (("image_hidden", 0), ("hidden", 1), ("gamma", 0), ("eta", 0), ("validation", 0)):
-            if getattr(self, field) < least:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
-        for field in ("epochs", "batch", "rate"):
-            if getattr(self, field) is not None and getattr(self, field) <= 0:
-                raise xmr.ConfigError(field, getattr(self, field), "must be above 0, or None for the schedule's own")
 
 
 class Dcmh(xmr.Encoder):
@@ -75,6 +38,11 @@ class Dcmh(xmr.Encoder):
     Config: ClassVar[type[DcmhConfig]] = DcmhConfig
     metric: ClassVar[xmr.Metric] = "ip"  # nets are trained on half the inner product
     config: DcmhConfig
+
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """No hidden layer of images was one of 0 units."""
+        return super().migrate(unset(options, image_hidden=0), state, version)
 
     def __init__(
         self, config: DcmhConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.components import Form
 from xmr_core.images import decode_images
+from xmr_dcmh.config import CnnfConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 SIDE, DIM = 224, 4096
 CHUNK = 32  # pictures the network takes at once
-
-
-@dataclass(frozen=True)
-class CnnfConfig:
-    """Where the weights are."""
-
-    weights: str | None = None  # path of imagenet-vgg-f.mat (MatConvNet); None: random, to be trained inside dcmh
 
 
 class Cnnf(xmr.Encoder):

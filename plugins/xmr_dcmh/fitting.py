@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from xmr_core import IMAGE, TEXT, DataError, Items, Pairs
 from xmr_core.progress import encode_cached
 from xmr_dcmh.cnnf import Cnnf
+from xmr_dcmh.config import DcmhConfig
 from xmr_dcmh.nets import Head, Net
 from xmr_dcmh.training import Alternating, Schedule, Side
 from xmr_torch.arrays import arrays, tensors
@@ -24,7 +25,7 @@ from xmr_torch.computing import device, randomness
 from xmr_torch.pairs import Rows, hashing_map, similarities, split
 
 if TYPE_CHECKING:
-    from xmr_dcmh import Dcmh, DcmhConfig
+    from xmr_dcmh import Dcmh
 
 FEWEST = 10  # pairs to learn from
 QUICK_EPOCHS, QUICK_BATCH, QUICK_RATE = 8, 256, 1e-3

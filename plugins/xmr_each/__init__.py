@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from numpy.typing import NDArray
 
@@ -21,8 +21,12 @@ from xmr_core.progress import encode_cached
 class EachConfig:
     """Which encoders: recipes of one component, with options where need be."""
 
-    image: str = "lite0_grid"  # 49 regions a picture; "lite0" gives one vector, at a fiftieth of the room
-    text: str = "words"  # ids of the words in their order; "bow" gives one vector, and forgets it
+    image: Annotated[
+        str, 'recipe of the image encoder; "lite0_grid" gives 49 regions, "lite0" one vector in a fiftieth of the space'
+    ] = "lite0_grid"
+    text: Annotated[
+        str, 'recipe of the text encoder; "words" gives ids of the words in their order, "bow" one vector without it'
+    ] = "words"
 
 
 class Each(xmr.Encoder):

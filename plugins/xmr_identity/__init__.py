@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar
 
 import xmr_core as xmr
+from xmr_core.options import VectorMetric
 from xmr_core.search.distances import unit
-
-Comparison = Literal["cosine", "ip", "l2"]
 
 
 @dataclass(frozen=True)
 class IdentityConfig:
     """How the vectors are compared from here on."""
 
-    metric: Comparison = "cosine"
-    normalise: bool = False  # scale every vector to length 1, so that ip and l2 rank as cosine does; zeros stay zero
-
-    def __post_init__(self) -> None:
-        if self.metric not in get_args(Comparison):
-            raise xmr.ConfigError("metric", self.metric, f"must be one of {', '.join(get_args(Comparison))}")
+    metric: Annotated[VectorMetric, "how the vectors are compared from here on"] = "cosine"
+    normalise: Annotated[
+        bool, "scale every vector to length 1, so that ip and l2 rank as cosine does; zeros stay zero"
+    ] = False
 
 
 class Identity(xmr.Fuser):

@@ -13,14 +13,17 @@ Letters: n rows, q queries, d dimensions, p axes of the tree, c candidates of al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import State
+from xmr_core.options import Range, unset
 from xmr_core.search.distances import hits_of_pairs, pair_distances, stacked, unit
 from xmr_core.search.exact import check_search
 from xmr_core.search.vector_indexer import VectorIndexer
@@ -46,22 +49,26 @@ Positions = NDArray[np.int64]
 class KDTreeConfig:
     """The tree's grain, and what of the exact answer may be given up for speed."""
 
-    leaf: int = 16  # vectors in a leaf; more: a smaller tree and longer scans, the same answers
-    eps: float = 0.0  # a hit may lie (1 + eps) times as far as the true one of its rank; 0 is exact, 1 is much faster
-    pca: int = 0  # principal axes in the tree; 0 takes the vectors as they are. 4 to 8 for hundreds of dimensions
-    candidates: int = 0  # with pca, nearest in the tree to rank by true distance; 0: as many as exactness takes
+    leaf: Annotated[
+        int, Range(1, 1 << 20), "vectors in a leaf; more: a smaller tree and longer scans, the same answers"
+    ] = 16
+    eps: Annotated[
+        float, Range(0), "a hit may lie (1 + eps) times as far as the true one of its rank; 0 is exact, 1 much faster"
+    ] = 0.0
+    pca: Annotated[
+        int | None,
+        Range(1, 65_536),
+        "principal axes in the tree, 4 to 8 for hundreds of dimensions; None: the vectors as they are",
+    ] = None
+    candidates: Annotated[
+        int | None,
+        Range(1, 1 << 20),
+        "with pca, nearest in the tree to rank by true distance; more: higher recall; None: as many as exactness takes",
+    ] = None
 
     def __post_init__(self) -> None:
-        if self.leaf < 1:
-            raise xmr.ConfigError("leaf", self.leaf, "must be 1 or more")
-        if not 0 <= self.eps < float("inf"):
-            raise xmr.ConfigError("eps", self.eps, "must be 0 or more")
-        if self.pca < 0:
-            raise xmr.ConfigError("pca", self.pca, "must be 0 (none) or more")
-        if self.candidates < 0:
-            raise xmr.ConfigError("candidates", self.candidates, "must be 0 (exact) or more")
         if self.candidates and not self.pca:
-            raise xmr.ConfigError("candidates", self.candidates, "are ranked anew after a projection; say pca=8")
+            raise xmr.ConfigError("candidates", self.candidates, "are ranked again after a projection; say pca=8")
         if self.candidates and self.eps:
             raise xmr.ConfigError("eps", self.eps, "says how far to look, and so does candidates; give one")
 
@@ -69,19 +76,25 @@ class KDTreeConfig:
 class KDTree(VectorIndexer):
     """Stores float32 vectors; the tree over them takes 8 bytes a dimension (or axis of `pca`) more, in memory.
 
-    Exact where eps and candidates are 0. State: `metric`, `dim`, and with `pca` the `axes` (d, p) float64, orthonormal.
+    Exact where eps is 0 and candidates is None. State: `metric`, `dim`, and with `pca` the `axes` (d, p) float64,
+    orthonormal.
     """
 
     name: ClassVar[str] = "kdtree"
     Config: ClassVar[type[KDTreeConfig]] = KDTreeConfig
     config: KDTreeConfig
 
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """Axes and candidates were 0 where they are None."""
+        return super().migrate(unset(options, pca=0, candidates=0), state, version)
+
     def fit(self, embeddings: xmr.Embeddings) -> Self:
         """Learn the metric, the width and, where wanted, the principal axes. Raises ConfigError, DataError."""
         state = self.learned(embeddings)
-        if self.config.pca > embeddings.dim:
-            raise xmr.ConfigError("pca", self.config.pca, f"the vectors have {embeddings.dim} dimensions")
-        if self.config.pca:
+        if self.config.pca is not None:
+            if self.config.pca > embeddings.dim:
+                raise xmr.ConfigError("pca", self.config.pca, f"the vectors have {embeddings.dim} dimensions")
             if not len(embeddings):
                 raise xmr.DataError("kdtree: no vectors to learn principal axes from")
             sample = embeddings.values[:: 1 + len(embeddings) // SAMPLE]

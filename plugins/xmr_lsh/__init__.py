@@ -7,52 +7,29 @@ Gong and Lazebnik, CVPR 2011 (the rotation).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import State
+from xmr_core.options import unset
 from xmr_core.search import rotations
 from xmr_core.search.distances import Scan, stacked, unit
 from xmr_core.search.exact import check_search, empty_hits, positions_of
 from xmr_core.search.vector_indexer import VectorIndexer
+from xmr_lsh.config import MOST_PROBES, LshConfig
 from xmr_lsh.tables import Tables, keys_of
 
-Rotation = Literal["none", "itq"]
 ITERATIONS = 30  # of itq, for each table
 TRAINED_ON = 1 << 16  # rows: itq learns from no more
 HASHED = 1 << 16  # rows that are hashed at once
 PROBING = 64  # queries that probe at once
-MOST_PROBES = 512  # in a table; a filter that wants more is scanned
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class LshConfig:
-    """How many tables, how fine, and how far around each query they are searched."""
-
-    tables: int = 8  # more: higher recall, 4 bytes an item each, slower in proportion
-    planes: int | None = (
-        None  # 2**planes buckets a table; more: fewer candidates, lower recall; None: log2 of the items
-    )
-    probes: int = 32  # buckets looked into in each table; more: higher recall, more candidates; 1 is plain LSH
-    rotation: Rotation = "none"  # itq: planes learned from the data, higher recall; some seconds to fit
-    centre: bool = True  # planes through the mean of the data, so buckets fill evenly; False: through the origin
-    seed: int = 0  # of the planes
-
-    def __post_init__(self) -> None:
-        if self.planes is not None and not 1 <= self.planes <= 32:
-            raise xmr.ConfigError("planes", self.planes, "must be between 1 and 32")
-        if self.tables < 1:
-            raise xmr.ConfigError("tables", self.tables, "must be 1 or more")
-        if not 1 <= self.probes <= MOST_PROBES:
-            raise xmr.ConfigError("probes", self.probes, f"must be between 1 and {MOST_PROBES}")
-        if self.rotation not in get_args(Rotation):
-            raise xmr.ConfigError("rotation", self.rotation, f"must be one of {', '.join(get_args(Rotation))}")
 
 
 class Lsh(VectorIndexer):
@@ -66,6 +43,11 @@ class Lsh(VectorIndexer):
     name: ClassVar[str] = "lsh"
     Config: ClassVar[type[LshConfig]] = LshConfig
     config: LshConfig
+
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """Random planes were the rotation "none"."""
+        return super().migrate(unset(options, rotation="none"), state, version)
 
     def learned(self, embeddings: xmr.Embeddings) -> dict[str, NDArray[Any]]:
         """`centre` (h,) and `normals` (t, h, p) of the planes; h is d, and d + 1 under ip."""
@@ -84,7 +66,7 @@ class Lsh(VectorIndexer):
         by the rotation that they start from."""
         rng = np.random.default_rng(self.config.seed)
         n, h = placed.shape
-        if self.config.rotation == "none":
+        if self.config.rotation is None:
             return np.stack([rotations.hyperplanes(h, planes, rng) for _ in range(self.config.tables)])
         if planes > h:
             raise xmr.ConfigError("planes", planes, f"must be at most {h}, the width of the vectors, for itq")

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.options import Dim, VectorMetric
 
 NAMED = 10  # items an error message names
-Comparison = Literal["cosine", "ip", "l2"]
 
 
 @dataclass(frozen=True)
 class PrecomputedConfig:
     """What the vectors are."""
 
-    dim: int  # numbers in a vector
-    metric: Comparison = "cosine"  # how they want to be compared
-
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise xmr.ConfigError("dim", self.dim, "must be 1 or more")
-        if self.metric not in get_args(Comparison):
-            raise xmr.ConfigError("metric", self.metric, f"must be one of {', '.join(get_args(Comparison))}")
+    dim: Annotated[Dim, "numbers in a vector"]
+    metric: Annotated[VectorMetric, "how the vectors are meant to be compared"] = "cosine"
 
 
 class Precomputed(xmr.Encoder):

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.options import Bits, Range, Seed
 from xmr_core.progress import current_run
 from xmr_core.search import rotations
 from xmr_core.types import as_vectors
@@ -54,11 +55,9 @@ class Sign(BitFuser):
 class ThresholdConfig:
     """Where the dimensions are cut."""
 
-    by: Statistic = "median"  # median: every bit is 1 for half of the training items; mean: quicker, balances less
-
-    def __post_init__(self) -> None:
-        if self.by not in get_args(Statistic):
-            raise xmr.ConfigError("by", self.by, f"must be one of {', '.join(get_args(Statistic))}")
+    by: Annotated[Statistic, "median: every bit is 1 for half of the training items; mean: quicker, balances less"] = (
+        "median"
+    )
 
 
 class Threshold(BitFuser):
@@ -82,14 +81,11 @@ class Threshold(BitFuser):
 class ItqConfig:
     """How many bits, and how long to turn."""
 
-    bits: int  # a multiple of 8, at most the width of the vectors; more: higher recall, longer codes
-    iterations: int = 50  # each takes n bits**2 steps; 0 leaves a random rotation of the principal axes
-    seed: int = 0  # of the rotation that it starts from
-
-    def __post_init__(self) -> None:
-        _check_bits(self.bits)
-        if self.iterations < 0:
-            raise xmr.ConfigError("iterations", self.iterations, "must be 0 or more")
+    bits: Annotated[Bits, "bits of a code, at most the width of the vectors; more: higher recall, longer codes"]
+    iterations: Annotated[
+        int, Range(0, 10_000), "rounds of learning, n bits**2 steps each; 0: a random rotation of the principal axes"
+    ] = 50
+    seed: Annotated[Seed, "draws the rotation that it starts from"] = 0
 
 
 class Itq(BitFuser):
@@ -128,12 +124,11 @@ class Itq(BitFuser):
 class HyperplanesConfig:
     """How many planes, and what they pass through."""
 
-    bits: int  # a multiple of 8; differing bits estimate the angle: bits * angle / pi of them, +- sqrt(bits) / 2
-    centre: bool = True  # planes pass through the mean of each modality, so bits balance; False: through the origin
-    seed: int = 0  # of the planes
-
-    def __post_init__(self) -> None:
-        _check_bits(self.bits)
+    bits: Annotated[Bits, "bits of a code; differing bits estimate the angle: bits * angle / pi, +- sqrt(bits) / 2"]
+    centre: Annotated[
+        bool, "planes pass through the mean of each modality, so that bits balance; False: through the origin"
+    ] = True
+    seed: Annotated[Seed, "draws the planes"] = 0
 
 
 class Hyperplanes(BitFuser):
@@ -155,11 +150,6 @@ class Hyperplanes(BitFuser):
     def fuse(self, features: xmr.Features) -> xmr.Embeddings:
         """Bits (n, bits / 8). Raises NotFittedError, DataError."""
         return _projected(self, features)
-
-
-def _check_bits(bits: int) -> None:
-    if bits < 8 or bits % 8:
-        raise xmr.ConfigError("bits", bits, "must be a multiple of 8")
 
 
 def _sides(pairs: xmr.FeaturePairs) -> list[xmr.Features]:

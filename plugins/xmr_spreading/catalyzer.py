@@ -8,66 +8,22 @@ vectors, so that the first candidates of a search can be compared again where no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import State
+from xmr_core.options import unset
 from xmr_core.search.distances import unit
 from xmr_core.types import as_vectors
-from xmr_spreading.lattice import largest_r2, sphere_lattice
+from xmr_spreading.config import CatalyzerConfig
 from xmr_spreading.learning import learning_vectors, width_checked
 
-__all__ = ["Catalyzer", "CatalyzerConfig"]
+__all__ = ["Catalyzer"]
 
 ROWS = 4096  # vectors that pass the network at once
-CHOICES = {
-    "schedule": ("quick", "paper"),
-    "loss": ("auto", "nearest", "rank"),
-    "metric": ("cosine", "l2"),
-    "device": ("auto", "cpu", "cuda"),
-}
-LEAST = {"dim": 2, "hidden": 1, "inverse": 0, "k_pos": 1, "k_neg": 1, "epochs": 0, "through": 0, "r2": 0}
-
-
-@dataclass(frozen=True)
-class CatalyzerConfig:
-    """Options of `catalyzer`."""
-
-    dim: int = (
-        24  # dimensions given; the lattice has good radii at 24, 32 and 40. More: nearer to the original, coarser
-    )
-    hidden: int = 768  # width of the two hidden layers: encoding takes time with its square
-    inverse: int = 1024  # width of the hidden layers that lead back, for `rerank`; 0: none, a third less training time
-    lambda_: float | None = 0.01  # weight of spreading against order; None tries six, for two to three times the time
-    loss: str = "auto"  # of order: the paper's "rank"; "nearest": find the nearest of the batch among rounded points;
-    # "auto": "rank" in the paper's schedule, "nearest" in the quick one
-    restore: float = 1.0  # weight of the way back against order
-    schedule: str = "quick"  # or "paper": 160 epochs of small batches, hours instead of minutes
-    epochs: int = 0  # passes over the vectors; 0: the schedule's own, 100 or 160
-    k_pos: int = 10  # loss "rank": a positive is one of so many nearest in input space
-    k_neg: int = 50  # loss "rank": the negative is the one of this rank in output space
-    through: int = 0  # train end to end through the lattice of this squared radius; 0: the loss sees no quantizer
-    r2: int = 0  # the lattice in which validation measures recall; 0: the largest of 64 bits
-    metric: str = "cosine"  # of what it gives, or "l2": the same order on the sphere
-    device: str = "auto"  # where it trains: a GPU where there is one, else "cpu"
-    seed: int = 0  # start, validation part, order of batches
-
-    def __post_init__(self) -> None:
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be one of {', '.join(choices)}")
-        for field, least in LEAST.items():
-            if getattr(self, field) < least:
-                raise xmr.ConfigError(field, getattr(self, field), f"must be {least} or more")
-        if self.lambda_ is not None and not 0 <= self.lambda_ < np.inf:
-            raise xmr.ConfigError("lambda_", self.lambda_, "must be 0 or more, or None to choose it")
-        if not 0 <= self.restore < np.inf:
-            raise xmr.ConfigError("restore", self.restore, "must be 0 or more")
-        for r2 in {self.r2 or largest_r2(self.dim), self.through} - {0}:
-            sphere_lattice(self.dim, r2)
 
 
 class Catalyzer(xmr.Fuser):
@@ -76,6 +32,11 @@ class Catalyzer(xmr.Fuser):
     name: ClassVar[str] = "catalyzer"
     Config: ClassVar[type[CatalyzerConfig]] = CatalyzerConfig
     config: CatalyzerConfig
+
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """What is None where it is not set was 0, or "auto"."""
+        return super().migrate(unset(options, inverse=0, epochs=0, through=0, r2=0, loss="auto"), state, version)
 
     @property
     def metric(self) -> xmr.Metric:
@@ -110,7 +71,7 @@ class Catalyzer(xmr.Fuser):
 
     def restore(self, embeddings: xmr.Embeddings) -> xmr.Embeddings:
         """(n, d) float32: vectors that points stand for, by cosine where it was trained so, else by l2. A point's
-        length does not count. Raises ConfigError where `inverse` is 0, DataError, NotFittedError."""
+        length does not count. Raises ConfigError where `inverse` is None, DataError, NotFittedError."""
         self.require_fit()
         if "back_weights0" not in self.state:
             raise xmr.ConfigError("catalyzer: it was trained without a way back; give inverse=1024")

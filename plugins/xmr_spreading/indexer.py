@@ -9,21 +9,22 @@ Letters: q queries, n codes, d dimensions, k hits; r = sqrt(r2).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.components import State
+from xmr_core.options import unset
 from xmr_core.search.distances import stacked, unit
 from xmr_core.search.exact import check_search, empty_hits, positions_of, select
+from xmr_spreading.config import LatticeConfig
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 
-__all__ = ["Lattice", "LatticeConfig", "LatticeIndex"]
+__all__ = ["Lattice", "LatticeIndex"]
 
-DISTANCES = ("asymmetric", "symmetric")
 BLOCK = 1 << 16  # codes decoded at once
 TILE = 2048  # points that a group of queries is held against at once
 GROUP = 256  # queries in such a group
@@ -36,27 +37,6 @@ Doubles = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class LatticeConfig:
-    """Options of `lattice`."""
-
-    dim: int = 0  # dimensions of the vectors; 0: whatever comes. Given, a lattice that cannot be is refused at once
-    r2: int = 0  # squared radius: more of it, more points and bytes (24 dimensions: 3, 10, 79 take 2, 4, 8 bytes);
-    # 0: the most points that 64 bits can number
-    distance: str = "asymmetric"  # "symmetric" rounds queries too: coarser, and what two stored codes can tell alone
-    cache: bool = True  # keep decoded points, `dim` bytes a vector: batches of queries need not decode
-
-    def __post_init__(self) -> None:
-        if self.distance not in DISTANCES:
-            raise xmr.ConfigError("distance", self.distance, f"must be one of {', '.join(DISTANCES)}")
-        if self.dim < 0:
-            raise xmr.ConfigError("dim", self.dim, "must be 0 (whatever comes) or more")
-        if self.r2 < 0:
-            raise xmr.ConfigError("r2", self.r2, "must be 0 (the largest) or more")
-        if self.dim:
-            sphere_lattice(self.dim, self.r2 or largest_r2(self.dim))
-
-
 class Lattice(xmr.Indexer):
     """The spherical lattice quantizer; it learns nothing. A zero vector gets the code of (1, ..., 1)."""
 
@@ -67,6 +47,11 @@ class Lattice(xmr.Indexer):
     recall_floor: ClassVar[float] = 1.0
     needs_fit: ClassVar[bool] = False
     config: LatticeConfig
+
+    @classmethod
+    def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
+        """Width and radius were 0 where they are None."""
+        return super().migrate(unset(options, dim=0, r2=0), state, version)
 
     def fit(self, embeddings: xmr.Embeddings) -> Self:
         """Nothing to learn but the width. Raises ConfigError, DataError where vectors and lattice do not fit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
 import numpy as np
@@ -10,22 +9,10 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.search.distances import unit
+from xmr_spreading.config import PcaConfig
 from xmr_spreading.learning import learning_vectors, width_checked
 
-__all__ = ["Pca", "PcaConfig"]
-
-
-@dataclass(frozen=True)
-class PcaConfig:
-    """Options of `pca`."""
-
-    dim: int = 24  # dimensions kept; more: closer to the original, and larger codes after it
-    whiten: bool = False  # give every direction the same spread: evens the space out, and magnifies what is noise
-    normalise: bool = True  # onto the unit sphere, compared by cosine; else l2
-
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise xmr.ConfigError("dim", self.dim, "must be 1 or more")
+__all__ = ["Pca"]
 
 
 class Pca(xmr.Fuser):

@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +26,11 @@ import xmr_core as xmr
 from xmr_core.progress import current_run
 from xmr_core.search.distances import unit
 from xmr_core.search.reranking import rerank
+from xmr_spreading.config import CatalyzerConfig, Loss
 from xmr_spreading.indexer import Lattice
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 from xmr_spreading.network import Network, folded
 from xmr_spreading.objective import koleo, nearest_loss, rank_loss
-
-if TYPE_CHECKING:
-    from xmr_spreading.catalyzer import CatalyzerConfig
 
 __all__ = ["SCHEDULES", "Schedule", "neighbours", "train"]
 
@@ -58,7 +56,7 @@ class Schedule:
     trial: int  # epochs that each lambda gets where it is to be chosen
     references: int  # vectors among which negatives are looked for, drawn every epoch
     validate: int  # epochs from one validation to the next
-    loss: str  # of order
+    loss: Loss  # of order
     optimiser: Callable[[Any], torch.optim.Optimizer]
     rate: Callable[[float], float]  # learning rate at a share of the way
 
@@ -95,7 +93,7 @@ def train(vectors: NDArray[np.float32], config: CatalyzerConfig) -> dict[str, ND
     Goes on from the run's checkpoint where there is one. Raises DataError where the vectors are too few or all equal.
     """
     run = current_run()
-    if config.loss == "auto":
+    if config.loss is None:
         config = replace(config, loss=SCHEDULES[config.schedule].loss)
     lessons = _lessons(vectors, config, _device(config.device))
     saved: Arrays = run.restore() or {}
@@ -141,10 +139,10 @@ class Training:
         self.lattice = sphere_lattice(config.dim, config.r2 or largest_r2(config.dim))
         self.noise = _rounding(self.lattice)
         sizes = (x.shape[1], config.hidden, config.dim)
-        network = Network(*sizes, shift, scale, generator, config.inverse, SHARPNESS / self.noise)
+        network = Network(*sizes, shift, scale, generator, config.inverse or 0, SHARPNESS / self.noise)
         self.network = network.to(x.device)
         self.optimiser = self.schedule.optimiser(self.network.parameters())
-        self.through = sphere_lattice(config.dim, config.through) if config.through else None
+        self.through = sphere_lattice(config.dim, config.through) if config.through is not None else None
         self.epoch = 0
         self.recall = -1.0  # of the best epoch,
         self.best: Arrays = {}  # whose parameters these are

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.components import Form
-from xmr_words.splitting import PATTERNS, SPLITTER, split, splitter_of, vocabulary
+from xmr_words.config import BowConfig
+from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
 from xmr_words.tokens import Words
-
-Split = Literal["words", "tags"]
-Weighting = Literal["binary", "count", "tfidf"]
-
-
-@dataclass(frozen=True)
-class BowConfig:
-    """What a word is, which words count, and how much."""
-
-    split: Split = "words"  # "words": runs of letters and digits; "tags": what stands between commas, blanks and lines
-    min_count: int = 1  # texts a word must occur in; higher: fewer dimensions, rare words lost
-    max_words: int = 10_000  # dimensions at most, the most frequent kept; a text takes four bytes for each
-    weighting: Weighting = "binary"  # "count": how often; "tfidf": rare words weigh more
-    normalise: bool = False  # vectors of length 1: long texts weigh no more than short ones
-
-    def __post_init__(self) -> None:
-        if self.split not in PATTERNS:
-            raise xmr.ConfigError("split", self.split, f"must be one of {', '.join(PATTERNS)}")
-        if self.weighting not in get_args(Weighting):
-            raise xmr.ConfigError("weighting", self.weighting, f"must be one of {', '.join(get_args(Weighting))}")
-        if self.min_count < 1:
-            raise xmr.ConfigError("min_count", self.min_count, "must be 1 or more")
-        if self.max_words < 1:
-            raise xmr.ConfigError("max_words", self.max_words, "must be 1 or more")
 
 
 class Bow(xmr.Encoder):

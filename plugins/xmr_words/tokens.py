@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 
 import xmr_core as xmr
 from xmr_core.components import Form
+from xmr_words.config import WordsConfig
 from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
 
-__all__ = ["UNKNOWN", "Words", "WordsConfig"]
+__all__ = ["UNKNOWN", "Words"]
 
 UNKNOWN = "<unk>"  # word 0; no text has it, for no word holds a bracket
-
-
-@dataclass(frozen=True)
-class WordsConfig:
-    """Which words count, and how much of a text is read."""
-
-    min_count: int = 2  # texts a word must occur in; 1 leaves nothing unknown to learn from, higher: fewer words
-    max_words: int = 20_000  # the most frequent kept; a network keeps some thousand bytes for each
-    max_tokens: int = 128  # words of a text that are read, what follows is not; a batch is as wide as its longest
-
-    def __post_init__(self) -> None:
-        for field in ("min_count", "max_words", "max_tokens"):
-            if getattr(self, field) < 1:
-                raise xmr.ConfigError(field, getattr(self, field), "must be 1 or more")
 
 
 class Words(xmr.Encoder):

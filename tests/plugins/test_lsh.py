@@ -160,9 +160,9 @@ def test_planes_are_chosen_for_eight_items_a_bucket() -> None:
     ("options", "message"),
     [
         ({"planes": 99}, "planes=99: must be between 1 and 32"),
-        ({"tables": 0}, "tables=0: must be 1 or more"),
+        ({"tables": 0}, "tables=0: must be between 1 and 256"),
         ({"probes": 1000}, "probes=1000: must be between 1 and 512"),
-        ({"rotation": "opq"}, "rotation='opq': must be one of none, itq"),
+        ({"rotation": "opq"}, "rotation='opq': must be 'itq' or None"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, object], message: str) -> None:
