@@ -344,7 +344,7 @@ def test_a_broken_plugin_is_reported_and_harms_nothing(tmp_path: Path, monkeypat
 def test_doctor_finds_nothing_in_a_sound_library_and_something_in_a_broken_one(file: Path) -> None:
     assert "all is well" in run("doctor", file).stdout
     run("sql", file, "DELETE FROM xmr.items WHERE key = 'red'", "--write")
-    assert "pairs name an item that is not there" in run("doctor", file, code=1).stdout
+    assert "pairs refer to an item that does not exist" in run("doctor", file, code=1).stdout
 
 
 # keeping

@@ -1,6 +1,9 @@
 """What a library needs of a database. `xmr_storage` implements it on DuckDB; a plugin may bring another.
 
-Rows are plain values. Everything between `with store.transaction()` happens whole or not at all.
+Rows are plain values. Everything between `with store.transaction()` happens whole or not at all. What a store can do
+beyond searching is declared by its class variables; methods for what it does not declare raise StorageError.
+`xmr_core.testing.conformance("store", ...)` tries all of it. For a SQL database, `xmr_storage.store.SqlStore` has all
+but the connection.
 """
 
 from __future__ import annotations
@@ -112,7 +115,7 @@ class AnswererRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One step's figures of a fit, or one figure of an evaluation."""
+    """One step's figures of a fit, or one figure of an evaluation. `created` is the time that the store wrote it."""
 
     run: str
     space: str
@@ -121,6 +124,7 @@ class RunRecord:
     step: int
     figures: Mapping[str, float]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
 
 
 class Store(ABC):
@@ -128,6 +132,15 @@ class Store(ABC):
 
     name: ClassVar[str]
     schemes: ClassVar[tuple[str, ...]]  # of the URLs it opens; "" is a plain path
+
+    # what it can do, if asked
+    runs_sql: ClassVar[bool] = False  # `sql` runs the user's statements
+    has_macros: ClassVar[bool] = False  # a published space can be searched in SQL, where its indexer says how
+    has_live_functions: ClassVar[bool] = False  # `live` gives a connection xmr.search and xmr.encode_text
+    exports: ClassVar[bool] = False  # `export` and `restore`
+    compacts: ClassVar[bool] = False  # `compact`
+    keeps_attention: ClassVar[bool] = True  # `put_attention`
+    many_writers: ClassVar[bool] = False  # several processes may write at once
 
     @classmethod
     @abstractmethod
@@ -141,6 +154,11 @@ class Store(ABC):
         A store whose database has readers offers them here, whether or not a library is open.
         """
         raise StorageError(f"the store {cls.name!r} does not read tables")
+
+    @classmethod
+    def trial_url(cls, folder: Path) -> str:
+        """The URL of a new database in an empty folder, for the contract suite; a store on a server makes its own."""
+        return f"{cls.schemes[-1]}:///{folder.absolute() / 'trial'}.{cls.name}"
 
     @abstractmethod
     def close(self) -> None:
@@ -160,6 +178,18 @@ class Store(ABC):
     @abstractmethod
     def folder(self) -> Path | None:
         """Where caches may lie, beside the database; None where there is no such place."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the database takes; 0 where the store cannot tell."""
+        return 0
+
+    @property
+    def cache_size(self) -> int:
+        """Bytes of the caches in `folder`."""
+        if self.folder is None or not self.folder.exists():
+            return 0
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -209,6 +239,12 @@ class Store(ABC):
     @abstractmethod
     def labels(self, ids: NDArray[np.int64], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
         """(n, l) uint8: which labels items have; the columns are `names`, or all labels in alphabetical order."""
+
+    def has_split(self, split: str) -> bool:
+        """True where items have this value in a column `split`; one of numbers has none."""
+        if "split" not in self.metadata_columns():
+            return False
+        return split in self.describe(self.ids())["split"]
 
     @abstractmethod
     def metadata_columns(self) -> list[str]:
@@ -270,27 +306,27 @@ class Store(ABC):
         """The ids of `get_codes`, without the codes where the store can read them alone."""
         return self.get_codes(name, version, modality).ids
 
-    @abstractmethod
     def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
         """Keep the attention of items in this version, in the place of what was kept of them before."""
+        raise self._lacks("attention")
 
     # answerers
 
-    @abstractmethod
     def answerers(self) -> list[AnswererRecord]:
         """All answerers, without their parts, by name."""
+        return []
 
-    @abstractmethod
     def load_answerer(self, name: str) -> AnswererRecord:
         """An answerer with its parts. Raises StorageError where it is not there."""
+        raise self._lacks("answerers")
 
-    @abstractmethod
     def put_answerer(self, answerer: AnswererRecord) -> None:
         """Write an answerer with its parts, in the place of one of that name."""
+        raise self._lacks("answerers")
 
-    @abstractmethod
     def drop_answerer(self, name: str) -> None:
         """Drop an answerer. Raises StorageError where it is not there."""
+        self.load_answerer(name)
 
     # runs, SQL, whole files
 
@@ -299,30 +335,41 @@ class Store(ABC):
         """Keep figures of a fit or an evaluation."""
 
     @abstractmethod
-    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
-        """The database's own result of a query. Raises StorageError with the database's words."""
+    def latest_runs(self, limit: int) -> list[RunRecord]:
+        """The latest runs, the last first: of each thing that a run logged the figures of its last step."""
 
-    @abstractmethod
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """The database's own result of a query; None if there are no rows to have.
+
+        It has the `description`, `fetchmany` and `fetchall` of a DB-API cursor. Raises StorageError with the
+        database's words.
+        """
+        raise self._lacks("SQL statements")
+
     def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
         """Give a connection of the user's the functions `xmr.search` and `xmr.encode_text`, until it is closed."""
+        raise self._lacks("live functions")
 
     @classmethod
-    @abstractmethod
     def url_of(cls, connection: Any) -> str | None:
         """The URL of the database that a connection of the user's is open on; None where it is not of this kind."""
+        return None
 
-    @abstractmethod
     def export(self, folder: Path) -> None:
         """Write everything into `folder`, which must be empty or new; `restore` reads it back bit for bit."""
+        raise self._lacks("export")
 
-    @abstractmethod
     def restore(self, folder: Path) -> None:
         """Read what `export` wrote into this store, which must be empty."""
+        raise self._lacks("restore")
 
-    @abstractmethod
     def compact(self) -> tuple[int, int]:
-        """Give the space of what was deleted back to the disk; bytes before and after."""
+        """Reclaim disk space from deleted rows; bytes before and after."""
+        raise self._lacks("compaction")
 
     @abstractmethod
     def doctor(self) -> Iterator[str]:
-        """What does not fit together, a sentence each; nothing where all is well."""
+        """A sentence for every inconsistency; none where all is well."""
+
+    def _lacks(self, what: str) -> StorageError:
+        return StorageError(f"{self.url}: the store {self.name!r} does not support {what}")

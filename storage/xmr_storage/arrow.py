@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ from numpy.typing import NDArray
 from xmr_core.errors import StateError
 from xmr_core.types import Codes, Layout
 
-__all__ = ["array_of_blob", "blob_of_array", "codes_of_table", "table_of_codes", "vector_column", "vectors_of_column"]
+__all__ = [
+    "array_of_blob",
+    "blob_of_array",
+    "codes_of_table",
+    "table_of_codes",
+    "typed",
+    "vector_column",
+    "vectors_of_column",
+]
 
 
 def words(values: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -67,9 +76,44 @@ def vector_column(vectors: NDArray[np.float32]) -> pa.Array:
 
 
 def vectors_of_column(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    """A column of fixed-size lists as (n, d) float32."""
+    """A column of vectors as (n, d) float32: fixed-size lists, or the bytes of little-endian float32."""
+    if not pa.types.is_fixed_size_list(column.type):
+        return np.array([np.frombuffer(row, "<f4") for row in column.to_pylist()], np.float32).reshape(-1, dim)
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim) for chunk in column.chunks if len(chunk)]
     return np.concatenate(chunks).astype(np.float32, copy=False) if chunks else np.zeros((0, dim), np.float32)
+
+
+def typed(table: pa.Table, kinds: Mapping[str, str]) -> pa.Table:
+    """The columns of a table of the library as their SQL types `kinds` say; vectors may be bytes."""
+    made = {}
+    for name, kind in kinds.items():
+        vector = re.fullmatch(r"FLOAT\[(\d+)\]", kind)
+        if vector:
+            made[name] = vector_column(vectors_of_column(table[name], int(vector[1])))
+        else:
+            made[name] = table[name].cast(_arrow_type(kind))
+    return pa.table(made)
+
+
+def _arrow_type(kind: str) -> pa.DataType:
+    """The Arrow type of a SQL type; lists may be nested."""
+    if kind.endswith("[]"):
+        return pa.list_(_arrow_type(kind[:-2]))
+    return {
+        "BIGINT": pa.int64(),
+        "UBIGINT": pa.uint64(),
+        "INTEGER": pa.int32(),
+        "SMALLINT": pa.int16(),
+        "TINYINT": pa.int8(),
+        "UTINYINT": pa.uint8(),
+        "FLOAT": pa.float32(),
+        "DOUBLE": pa.float64(),
+        "VARCHAR": pa.string(),
+        "BLOB": pa.binary(),
+        "BOOLEAN": pa.bool_(),
+        "DATE": pa.date32(),
+        "TIMESTAMP": pa.timestamp("us"),
+    }[kind]
 
 
 def _numpy(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, LargeBinary, MetaData, Table, Text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import registry
 from sqlalchemy.schema import CreateTable
 
 __all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl"]
@@ -125,9 +125,10 @@ TABLES: dict[str, Table] = {
 }
 
 
-def ddl(present: Collection[str] = ()) -> Iterator[str]:
+def ddl(present: Collection[str] = (), dialect: str = "postgresql", schemas: bool = True) -> Iterator[str]:
     """The statements that make the schema, in order, but for the tables that are there."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # DuckDB speaks PostgreSQL's DDL
-    yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
+    speaks = registry.load(dialect)()
+    if schemas:
+        yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
     for table in (table for name, table in TABLES.items() if name not in present):
-        yield str(CreateTable(table).compile(dialect=dialect)).strip()
+        yield str(CreateTable(table).compile(dialect=speaks)).strip()

@@ -80,18 +80,18 @@ app = typer.Typer(
     epilog=FIRST_STEPS,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The library: a DuckDB file.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The library: a DuckDB file, or the URL of another store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="The space; needed where there are several.")]
 Where = Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog: \"split = 'test'\".")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def opened(file: Path, write: bool = False) -> Library:
+def opened(file: str, write: bool = False) -> Library:
     """The library of a file that must be there. Raises StorageError."""
     import xmr_core as xmr
 
-    if "://" not in str(file) and not file.exists():
+    if "://" not in file and not Path(file).exists():
         raise StorageError(f"{file}: no such file; `xmr add {file} SOURCE` makes one")
     return xmr.open(file, read_only=not write)
 

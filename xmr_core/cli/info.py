@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
     from xmr_core.registry import Entry
     from xmr_core.store import AnswererRecord, SpaceRecord
 
-LATEST_RUNS = """
-SELECT r.run_id, r.space, r.version, r.created, m.what, m.step, m.name, m.value
-FROM xmr.runs AS r JOIN xmr.metrics AS m USING (run_id)
-WHERE (m.run_id, m.what, m.step) IN (SELECT (run_id, what, max(step)) FROM xmr.metrics GROUP BY run_id, what)
-ORDER BY r.created DESC, r.run_id, m.what, m.name
-"""
 RUNS = 10  # that `info` shows
 
 
@@ -37,9 +30,9 @@ def info(file: File, as_json: Json = False) -> None:
     with opened(file) as db:
         counts = dict(db.store.counts())
         facts = {
-            "file": str(file),
-            "bytes": _size(Path(db.store.url)),
-            "cache_bytes": _size(db.store.folder),
+            "file": file,
+            "bytes": db.store.size,
+            "cache_bytes": db.store.cache_size,
             "pairs": counts.pop("pairs", 0),
             "labels": counts.pop("labels", 0),
             "items": counts,
@@ -139,18 +132,18 @@ def space_facts(record: SpaceRecord) -> dict[str, Any]:
 
 def _runs(db: Library) -> list[dict[str, Any]]:
     """The figures of the last step of each thing that the latest runs logged."""
-    runs: dict[tuple[str, str], dict[str, Any]] = {}
-    for run, space, version, created, what, step, name, value in db.store.sql(LATEST_RUNS).fetchall():
-        head = {"run": run, "space": space, "version": version, "created": created, "what": what, "step": step}
-        runs.setdefault((run, what), head | {"figures": {}})["figures"][name] = value
-    return list(runs.values())[:RUNS]
-
-
-def _size(path: Path | None) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    if path is None or not path.exists():
-        return 0
-    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return [
+        {
+            "run": run.run,
+            "space": run.space,
+            "version": run.version,
+            "created": run.created,
+            "what": run.what,
+            "step": run.step,
+            "figures": dict(run.figures),
+        }
+        for run in db.store.latest_runs(RUNS)
+    ]
 
 
 @app.command(rich_help_panel=LOOK)

@@ -24,7 +24,8 @@ NAMED = 20  # skipped items that are named for people
 @app.command(rich_help_panel=FILL)
 def add(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The library: a DuckDB file, made where it is not there.")
+        str,
+        typer.Argument(metavar="FILE", help="The library: a DuckDB file or URL, created if it does not exist."),
     ],
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="A dataset's folder, a table of captions, or `openmoji`.")

@@ -15,7 +15,7 @@ from xmr_core.cli.app import KEEP, File, Json, Yes, app, counted, opened
 def export(
     file: File,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A new folder; a Parquet file a table goes into it.")
+        Path, typer.Argument(metavar="FOLDER", help="A new folder; one Parquet file per table goes into it.")
     ],
 ) -> None:
     """Write a whole library, models and codes too, as Parquet files; `restore` reads them back bit for bit.
@@ -31,7 +31,7 @@ def export(
 
 @app.command(rich_help_panel=KEEP)
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The library: a new DuckDB file, or one without items.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The library: a new DuckDB file, or one without items.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `export` wrote.")],
 ) -> None:
     """Read an export into a new library.
@@ -58,7 +58,7 @@ def delete(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete items with their links, labels, features and codes. `compact` then gives the room back to the disk.
+    """Delete items with their links, labels, features and codes. `compact` then reclaims their disk space.
 
     Examples:
 
@@ -102,7 +102,7 @@ def drop(
 
 @app.command(rich_help_panel=KEEP)
 def compact(file: File, as_json: Json = False) -> None:
-    """Give the room of what was deleted back to the disk.
+    """Reclaim disk space from deleted items.
 
     Examples:
 

@@ -198,7 +198,7 @@ def print_evaluation(made: Evaluation) -> None:
 @app.command(rich_help_panel=ASK)
 def sql(
     file: File,
-    query: Annotated[str, typer.Argument(metavar="STATEMENT", help="A statement in DuckDB's SQL, in quotes.")],
+    query: Annotated[str, typer.Argument(metavar="STATEMENT", help="A statement in the database's SQL, in quotes.")],
     values: Annotated[
         list[str] | None,
         typer.Argument(metavar="VALUE", help="Values of $1, $2, ...: numbers, true, false, null, else text."),
@@ -226,7 +226,7 @@ def sql(
         if result is None:
             printing.note("done")
             return
-        columns, fetched = list(result.columns), _fetched(result, file)
+        columns, fetched = [column[0] for column in result.description], _fetched(result, file)
         if as_json:
             printing.as_json([dict(zip(columns, row, strict=True)) for row in fetched])
         elif as_csv:
@@ -237,7 +237,7 @@ def sql(
                 printing.note(f"the first {rows} rows; --rows shows more, --csv and --json all")
 
 
-def _fetched(result: Any, file: Path) -> Iterator[Sequence[Any]]:
+def _fetched(result: Any, file: str) -> Iterator[Sequence[Any]]:
     """The rows of the database's own result, whose errors the core does not know by name."""
     try:
         while block := result.fetchmany(1000):

@@ -22,7 +22,7 @@ from xmr_core.search.exact import check_search
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings
 
-__all__ = ["Evaluation", "Figure", "Measure", "audit", "evaluate", "has_split"]
+__all__ = ["Evaluation", "Figure", "Measure", "audit", "evaluate"]
 
 Measure = Literal["map", "recall"]
 PROTOCOLS = {
@@ -152,14 +152,9 @@ def audit(session: Session, k: int, sample: int, space: str | None, seed: int) -
 
 def _default_queries(store: Store) -> str:
     for split in ("query", "test"):
-        if has_split(store, split):
+        if store.has_split(split):
             return f"split = '{split}'"
     raise DataError("which items are the queries? give a condition, like queries=\"split = 'test'\"")
-
-
-def has_split(store: Store, split: str) -> bool:
-    """True where items of this split are there; a column `split` of numbers names none."""
-    return "split" in store.metadata_columns() and bool(len(store.ids(where=f"split::VARCHAR = '{split}'")))
 
 
 def _direction(

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
-from xmr_core.library.evaluation import has_split
 from xmr_core.library.run import LibraryRun, blocks
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empty, record_of
@@ -52,7 +51,7 @@ def fit(
 
 
 def _training(store: Store) -> str | None:
-    return "split = 'train'" if has_split(store, "train") else None
+    return "split = 'train'" if store.has_split("train") else None
 
 
 def _checkpoints(store: Store, pipeline: Pipeline, pairs: Pairs) -> Path | None:

@@ -35,7 +35,8 @@ def drop_answerer(session: Session, name: str) -> None:
 
 def sql(session: Session, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Any:
     """See `Library.sql`."""
-    register(session, None)
+    if session.store.has_live_functions:
+        register(session, None)
     return session.store.sql(statement, parameters)
 
 

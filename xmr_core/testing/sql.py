@@ -15,17 +15,16 @@ from xmr_core.types import IMAGE, Codes, Embeddings, Hits, Metric
 
 __all__ = ["in_sql"]
 
-STORE = "duckdb"
-
 
 def in_sql(indexer: Indexer, codes: Codes, queries: Embeddings, k: int, folder: Path) -> Hits:
     """The k nearest of each query by SQL. Skips where the indexer or this environment has none."""
     distance = indexer.sql()
     if distance.kind == "none":
         pytest.skip(f"{indexer.name} has no SQL: sql().kind is 'none'")
-    if not default().has("store", STORE):
-        pytest.skip(f"no store {STORE!r} is installed")
-    store = default().find("store", STORE).open(str(folder / "trial.duckdb"))
+    kinds = [entry.component for entry in default().entries("store") if entry.component.has_macros]
+    if not kinds:
+        pytest.skip("no store is installed that searches in SQL")
+    store = kinds[0].open(kinds[0].trial_url(folder))
     try:
         metric: Metric = queries.metric
         store.put_space(SpaceRecord("trial", 1, repr(indexer), "", metric, codes.layout, sql=distance))

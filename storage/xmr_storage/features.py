@@ -1,0 +1,67 @@
+"""Feature vectors that are kept: a table an extractor, `xmr.feature_<extractor>`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.errors import DataError
+from xmr_storage.ids import ids_of, wanted
+from xmr_storage.quoting import identifier
+
+if TYPE_CHECKING:
+    from xmr_storage.connection import Connection
+
+__all__ = ["get", "put", "tables"]
+
+
+def tables(con: Connection) -> list[str]:
+    """The tables of features; a user's own `feature_...` is not one."""
+    return [table for table in con.tables("feature_") if _dim(con, table)]
+
+
+def get(con: Connection, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """(n,) which ids have features, and (m, d) the features of those, in the order of `ids`."""
+    from xmr_storage.arrow import vectors_of_column
+
+    table = _table_name(extractor)
+    dim = _dim(con, table)
+    have = np.zeros(len(ids), bool)
+    if not dim:
+        return have, np.zeros((0, 0), np.float32)
+    query = f"""
+        SELECT w.place, f.vector
+        FROM _wanted AS w JOIN xmr.{table} AS f ON f.item_id = w.item_id
+        ORDER BY w.place
+        """
+    with con.given(_wanted=wanted(ids)):
+        found = con.arrow(query)
+    have[ids_of(found, "place")] = True
+    return have, vectors_of_column(found["vector"], dim)
+
+
+def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    """Keep features (n, d). Raises DataError where those that are kept have another width."""
+    import pyarrow as pa
+
+    from xmr_storage.arrow import vector_column
+
+    table, dim = _table_name(extractor), vectors.shape[1]
+    with con.transaction():
+        stored = _dim(con, table)
+        if stored not in (0, dim):
+            raise DataError(f"features of {extractor}: expected {stored} dimensions, got {dim}")
+        con.execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
+        con.insert(table, pa.table({"item_id": ids, "vector": vector_column(vectors)}))
+
+
+def _table_name(extractor: str) -> str:
+    return identifier(f"feature_{extractor}", "extractor")
+
+
+def _dim(con: Connection, table: str) -> int:
+    found = re.fullmatch(r"FLOAT\[(\d+)\]", con.columns(table).get("vector", ""))
+    return int(found[1]) if found else 0

@@ -1,0 +1,44 @@
+"""Ids of items: which are free, and how they go into statements and come out of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_storage.records import code_tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from xmr_storage.connection import Connection
+
+__all__ = ["ids_of", "mark_ids", "next_id", "wanted"]
+
+
+def next_id(con: Connection) -> int:
+    """The smallest id above all that are or were in use: by items, by codes without items, by items now deleted."""
+    used = [f"SELECT max(item_id) AS top FROM xmr.{table}" for table in ("items", *code_tables(con))]
+    used.append("SELECT CAST(value AS BIGINT) - 1 AS top FROM xmr.meta WHERE key = 'next_id'")
+    ((top,),) = con.rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({' UNION ALL '.join(used)}) AS used")
+    return int(top)
+
+
+def mark_ids(con: Connection) -> None:
+    """Remember the highest id: one that is deleted is never given again, since tables of the user's may refer to it."""
+    top = next_id(con)
+    con.execute("DELETE FROM xmr.meta WHERE key = 'next_id'")
+    con.execute("INSERT INTO xmr.meta (key, value) VALUES ('next_id', $1)", [str(top)])
+
+
+def wanted(ids: NDArray[np.int64]) -> pa.Table:
+    """Ids with their rows, so that a join can give its answers in the order of the ids."""
+    import pyarrow as pa
+
+    return pa.table({"place": np.arange(len(ids)), "item_id": ids})
+
+
+def ids_of(table: pa.Table, column: str = "item_id") -> NDArray[np.int64]:
+    """A column of whole numbers."""
+    return np.asarray(table[column].to_numpy(), np.int64)

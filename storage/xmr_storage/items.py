@@ -1,0 +1,215 @@
+"""Items of a library in any SQL database: with their metadata, links, labels and features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.errors import DataError
+from xmr_core.store import ItemRows, Store
+from xmr_core.types import IMAGE, TEXT, Items, Pairs
+from xmr_storage import features
+from xmr_storage import metadata as own
+from xmr_storage.ids import ids_of, mark_ids, next_id, wanted
+from xmr_storage.quoting import quoted
+from xmr_storage.records import code_tables
+
+if TYPE_CHECKING:
+    from xmr_storage.connection import Connection
+
+__all__ = ["SqlItems"]
+
+PRECOMPUTED = "precomputed"  # the extractor of vectors that were given ready-made
+LABELS = "SELECT DISTINCT label FROM xmr.labels ORDER BY label"
+
+
+class SqlItems(Store):
+    """The part of a store that keeps items."""
+
+    db: Connection
+
+    def match(self, modality: str, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+        import pyarrow as pa
+
+        with self.db.given(_wanted=pa.table({"place": np.arange(len(keys)), "key": pa.array(keys, pa.string())})):
+            found = self.db.rows(
+                """
+                SELECT w.place, i.item_id, i.content
+                FROM _wanted AS w JOIN xmr.items AS i ON i.key = w.key
+                WHERE i.modality = $1
+                """,
+                [modality],
+            )
+        ids, contents = np.full(len(keys), -1, np.int64), np.full(len(keys), None, object)
+        for row, item, content in found:
+            ids[row], contents[row] = item, content
+        return ids, contents
+
+    def next_id(self) -> int:
+        return next_id(self.db)
+
+    def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
+        import pyarrow as pa
+
+        table = pa.table(
+            {
+                "item_id": rows.ids,
+                "modality": pa.array([rows.modality]).take(pa.array(np.zeros(len(rows.ids), np.int8))),
+                "key": pa.array(rows.keys, pa.string()),
+                "content": pa.array(rows.content, pa.string()),
+                "source": pa.array(rows.source, pa.string()),
+                "text": pa.array(rows.text, pa.string()),
+                "data": pa.array(rows.blob, pa.binary()),
+            }
+        )
+        with self.db.transaction():
+            self.db.insert("items", table)
+            if metadata:
+                columns = {name: own.column(name, values) for name, values in metadata.items()}
+                own.fit_columns(self.db, columns)
+                self.db.insert("metadata", pa.table({"item_id": rows.ids, **columns}))
+
+    def metadata_columns(self) -> list[str]:
+        return own.names(self.db)
+
+    def put_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
+        import pyarrow as pa
+
+        with self.db.transaction(), self.db.given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
+            self.db.execute(
+                """
+                INSERT INTO xmr.pairs
+                SELECT image_id, text_id FROM _links
+                EXCEPT
+                SELECT image_id, text_id FROM xmr.pairs
+                ORDER BY image_id, text_id
+                """
+            )
+
+    def put_labels(self, ids: NDArray[np.int64], labels: NDArray[np.uint8], names: Sequence[str]) -> None:
+        import pyarrow as pa
+
+        rows, columns = np.nonzero(labels)
+        table = pa.table({"item_id": ids[rows], "label": pa.array(names, pa.string()).take(pa.array(columns))})
+        with self.db.transaction():
+            with self.db.given(_relabelled=pa.table({"item_id": ids})):
+                self.db.execute("DELETE FROM xmr.labels WHERE item_id IN (SELECT item_id FROM _relabelled)")
+            self.db.insert("labels", table)
+
+    def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
+        if where is not None and (not isinstance(where, str) or where != where.encode("utf-8", "replace").decode()):
+            raise DataError(f"where={where!r}: expected a SQL condition")
+        of_kind, values = ("TRUE", []) if modality is None else ("modality = $1", [modality])
+        if where is None:
+            return ids_of(self.db.arrow(f"SELECT item_id FROM xmr.items WHERE {of_kind} ORDER BY item_id", values))
+        query = f"SELECT item_id FROM xmr.catalog WHERE {of_kind} AND (\n{where}\n) ORDER BY item_id"
+        try:
+            return ids_of(self.db.condition(query, values))
+        except DataError as error:
+            columns = ", ".join([*own.CATALOG, *self.metadata_columns()])
+            raise DataError(f"where={where!r}: {error} (columns: {columns})") from error
+
+    def items(self, ids: NDArray[np.int64], modality: str) -> Items:
+        """Items by ids, in their order; those whose vectors were given ready-made have these for data."""
+        with self.db.given(_wanted=wanted(ids)):
+            rows = self.db.rows(
+                """
+                SELECT i.key, i.text, i.source, i.data
+                FROM _wanted AS w JOIN xmr.items AS i ON i.item_id = w.item_id
+                ORDER BY w.place
+                """
+            )
+        if len(rows) != len(ids):
+            raise DataError(f"{len(ids) - len(rows)} of {len(ids)} ids do not exist")
+        data: list[Any] = [
+            text if text is not None else blob if blob is not None else source for _, text, source, blob in rows
+        ]
+        bare = [row for row, entry in enumerate(data) if entry is None]
+        if bare:
+            found, vectors = self.get_features(PRECOMPUTED, ids[bare])
+            for row, vector in zip(np.array(bare)[found], vectors, strict=True):
+                data[row] = vector
+        return Items(modality, data, [row[0] for row in rows], ids, stored=True)
+
+    def pairs(self, where: str | None = None) -> Pairs:
+        images, texts = (self.items(self.ids(modality, where), modality) for modality in (IMAGE, TEXT))
+        links = self.links()
+        links = links[np.isin(links[:, 0], images.ids) & np.isin(links[:, 1], texts.ids)]
+        rows = [np.searchsorted(side.ids, links[:, column]) for column, side in enumerate((images, texts))]
+        names = self._label_names()
+        images, texts = (self._labelled(side, names) for side in (images, texts))
+        return Pairs(images, texts, np.stack(rows, axis=1), names, name=where or "all items")
+
+    def links(self) -> NDArray[np.int64]:
+        table = self.db.arrow("SELECT image_id, text_id FROM xmr.pairs ORDER BY image_id, text_id")
+        return np.stack([ids_of(table, "image_id"), ids_of(table, "text_id")], axis=1)
+
+    def _label_names(self) -> list[str]:
+        return [name for (name,) in self.db.rows(LABELS)]
+
+    def _labelled(self, items: Items, names: Sequence[str]) -> Items:
+        if not names:
+            return items
+        return Items(
+            items.modality, items.data, items.keys, items.ids, labels=self.labels(items.ids, names), stored=True
+        )
+
+    def labels(self, ids: NDArray[np.int64], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
+        import pyarrow as pa
+
+        names = self._label_names() if names is None else names
+        columns = pa.table({"position": np.arange(len(names)), "label": pa.array(names, pa.string())})
+        with self.db.given(_wanted=wanted(ids), _names=columns):
+            found = self.db.arrow(
+                """
+                SELECT w.place, n.position
+                FROM xmr.labels AS l
+                JOIN _wanted AS w ON w.item_id = l.item_id
+                JOIN _names AS n ON n.label = l.label
+                """
+            )
+        labels = np.zeros((len(ids), len(names)), np.uint8)
+        labels[ids_of(found, "place"), ids_of(found, "position")] = 1
+        return labels
+
+    def describe(self, ids: NDArray[np.int64]) -> Mapping[str, Sequence[Any]]:
+        columns = [*own.CATALOG[1:], *self.metadata_columns()]
+        with self.db.given(_wanted=wanted(ids)):
+            rows = self.db.rows(
+                f"""
+                SELECT w.item_id, {", ".join(f"c.{quoted(name)}" for name in columns)}
+                FROM _wanted AS w LEFT JOIN xmr.catalog AS c ON c.item_id = w.item_id
+                ORDER BY w.place
+                """
+            )
+        names = [own.CATALOG[0], *columns]
+        return {name: [row[position] for row in rows] for position, name in enumerate(names)}
+
+    def counts(self) -> Mapping[str, int]:
+        rows = self.db.rows("SELECT modality, count(*) FROM xmr.items GROUP BY modality ORDER BY modality")
+        ((links,),) = self.db.rows("SELECT count(*) FROM xmr.pairs")
+        ((labels,),) = self.db.rows("SELECT count(DISTINCT label) FROM xmr.labels")
+        return {**{modality: int(count) for modality, count in rows}, "pairs": int(links), "labels": int(labels)}
+
+    def delete(self, ids: NDArray[np.int64]) -> int:
+        import pyarrow as pa
+
+        doomed = "item_id IN (SELECT item_id FROM _doomed)"
+        tables = ["items", "metadata", "labels", "attention", *code_tables(self.db), *features.tables(self.db)]
+        with self.db.transaction(), self.db.given(_doomed=pa.table({"item_id": np.unique(ids)})):
+            mark_ids(self.db)
+            ((count,),) = self.db.rows(f"SELECT count(*) FROM xmr.items WHERE {doomed}")
+            for table in tables:
+                self.db.execute(f"DELETE FROM xmr.{table} WHERE {doomed}")
+            for column in ("image_id", "text_id"):
+                self.db.execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
+        return int(count)
+
+    def get_features(self, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        return features.get(self.db, extractor, ids)
+
+    def put_features(self, extractor: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        features.put(self.db, extractor, ids, vectors)

@@ -1,0 +1,197 @@
+"""Spaces of a library in any SQL database: their versions, codes, attention and runs; and answerers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmr_core.errors import StorageError
+from xmr_core.store import AnswererRecord, AttentionRows, RunRecord, SpaceRecord, Store
+from xmr_core.types import Codes
+from xmr_storage import codes as stored
+from xmr_storage import parts
+from xmr_storage.ids import mark_ids
+from xmr_storage.records import code_tables, find, records
+
+if TYPE_CHECKING:
+    from xmr_storage.connection import Connection
+
+__all__ = ["SqlSpaces"]
+
+ANSWERER = 0  # the version of an answerer's parts; those of spaces count from 1
+OF_VERSION = "space = $1 AND version = $2"
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class SqlSpaces(Store):
+    """The part of a store that keeps spaces. The four methods on code tables are there for a database to extend."""
+
+    db: Connection
+
+    def _make_codes(self, space: SpaceRecord) -> None:
+        """Make the empty table of codes of a new version, and what the database needs beside it."""
+        stored.make(self.db, space)
+
+    def _publish_codes(self, space: SpaceRecord) -> None:
+        """Let the space's name mean this version in the database's own SQL, where it can."""
+
+    def _drop_codes(self, name: str, versions: Iterable[int], published: bool) -> None:
+        """Drop the codes of these versions; `published` where the name means one of them."""
+        stored.drop(self.db, name, versions)
+
+    def spaces(self) -> list[SpaceRecord]:
+        tables = set(code_tables(self.db))
+        return [self._counted(space, tables) for space in records(self.db)]
+
+    def _counted(self, space: SpaceRecord, tables: Collection[str]) -> SpaceRecord:
+        table = stored.table_name(space.name, space.version)
+        if table not in tables:  # `doctor` tells, `drop_space` cures
+            return space
+        rows = self.db.rows(f"SELECT modality, count(*) FROM xmr.{table} GROUP BY modality ORDER BY modality")
+        return dataclasses.replace(space, counts={modality: int(count) for modality, count in rows})
+
+    def load_space(self, name: str, version: int | None = None) -> SpaceRecord:
+        space = self._counted(find(self.db, name, version), code_tables(self.db))
+        return dataclasses.replace(space, parts=parts.get(self.db, name, space.version))
+
+    def put_space(self, space: SpaceRecord) -> None:
+        layout = space.layout
+        with self.db.transaction():
+            self._make_codes(space)
+            self.db.execute(
+                "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, FALSE)",
+                [
+                    *(space.name, space.version, space.recipe, space.fingerprint, space.metric),
+                    *(layout.kind, layout.dim, layout.symbol_bits, space.seed, now()),
+                ],
+            )
+            parts.put(self.db, space.name, space.version, space.parts)
+
+    def publish(self, name: str, version: int) -> None:
+        space = find(self.db, name, version)
+        with self.db.transaction():
+            self.db.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, space.version])
+            self._publish_codes(space)
+
+    def drop_space(self, name: str, version: int | None = None) -> None:
+        doomed = [s for s in records(self.db) if s.name == name and version in (None, s.version)]
+        if not doomed:
+            find(self.db, name, version)
+        with self.db.transaction():
+            mark_ids(self.db)
+            self._drop_codes(name, [gone.version for gone in doomed], any(gone.published for gone in doomed))
+            for gone in doomed:
+                for table in ("spaces", "attention"):
+                    self.db.execute(f"DELETE FROM xmr.{table} WHERE {OF_VERSION}", [name, gone.version])
+                parts.drop(self.db, name, gone.version)
+
+    def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
+        with self.db.transaction():
+            stored.put(self.db, name, version, modality, codes)
+
+    def get_codes(self, name: str, version: int, modality: str) -> Codes:
+        return stored.get(self.db, find(self.db, name, version), modality)
+
+    def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
+        return stored.coded_ids(self.db, name, version, modality)
+
+    def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
+        import pyarrow as pa
+
+        table = pa.table(
+            {
+                "item_id": rows.ids,
+                "space": pa.array([name]).take(pa.array(np.zeros(len(rows.ids), np.int8))),
+                "version": np.full(len(rows.ids), version),
+                "step": rows.steps,
+                "position": rows.positions,
+                "token": pa.array(rows.tokens, pa.string()),
+                "weight": rows.weights,
+            }
+        )
+        with self.db.transaction():
+            with self.db.given(_seen=table):
+                self.db.execute(
+                    f"DELETE FROM xmr.attention WHERE {OF_VERSION} AND item_id IN (SELECT item_id FROM _seen)",
+                    [name, version],
+                )
+            self.db.insert("attention", table)
+
+    # answerers
+
+    def answerers(self) -> list[AnswererRecord]:
+        if "answerers" not in self.db.tables("answerers"):  # an older file, open for reading only
+            return []
+        columns = "answerer, recipe, fingerprint, seed, created"
+        return [AnswererRecord(*row) for row in self.db.rows(f"SELECT {columns} FROM xmr.answerers ORDER BY answerer")]
+
+    def load_answerer(self, name: str) -> AnswererRecord:
+        known = {answerer.name: answerer for answerer in self.answerers()}
+        if name not in known:
+            offer = f"there are {', '.join(known)}" if known else "there are none yet: learn one"
+            raise StorageError(f"{self.url} has no answerer {name!r}; {offer}")
+        return dataclasses.replace(known[name], parts=parts.get(self.db, name, ANSWERER))
+
+    def put_answerer(self, answerer: AnswererRecord) -> None:
+        name = answerer.name
+        with self.db.transaction():
+            self._forget_answerer(name)
+            self.db.execute(
+                "INSERT INTO xmr.answerers VALUES ($1, $2, $3, $4, $5)",
+                [name, answerer.recipe, answerer.fingerprint, answerer.seed, now()],
+            )
+            parts.put(self.db, name, ANSWERER, answerer.parts)
+
+    def drop_answerer(self, name: str) -> None:
+        self.load_answerer(name)
+        with self.db.transaction():
+            self._forget_answerer(name)
+
+    def _forget_answerer(self, name: str) -> None:
+        self.db.execute("DELETE FROM xmr.answerers WHERE answerer = $1", [name])
+        parts.drop(self.db, name, ANSWERER)
+
+    # runs
+
+    def put_run(self, record: RunRecord) -> None:
+        with self.db.transaction():
+            if not self.db.rows("SELECT 1 FROM xmr.runs WHERE run_id = $1", [record.run]):
+                self.db.execute(
+                    "INSERT INTO xmr.runs VALUES ($1, $2, $3, $4, $5)",
+                    [record.run, record.space, record.version, json.dumps(record.notes), now()],
+                )
+            for name, value in record.figures.items():
+                self.db.execute(
+                    "INSERT INTO xmr.metrics VALUES ($1, $2, $3, $4, $5)",
+                    [record.run, record.what, record.step, name, float(value)],
+                )
+
+    def latest_runs(self, limit: int) -> list[RunRecord]:
+        rows = self.db.rows(
+            """
+            SELECT r.run_id, r.space, r.version, r.notes, r.created, m.what, m.step, m.name, m.value
+            FROM xmr.runs AS r
+            JOIN xmr.metrics AS m ON m.run_id = r.run_id
+            JOIN (SELECT run_id, what, max(step) AS step FROM xmr.metrics GROUP BY run_id, what) AS last
+            ON last.run_id = m.run_id AND last.what = m.what AND last.step = m.step
+            ORDER BY r.created DESC, r.run_id, m.what, m.name
+            """
+        )
+        runs: dict[tuple[str, str], RunRecord] = {}
+        for run, space, version, notes, created, what, step, name, value in rows:
+            known = runs.get((run, what))
+            figures = {**(known.figures if known else {}), name: value}
+            runs[run, what] = RunRecord(
+                run, space, version, what, step, figures, parts.json_object(notes, "the notes of a run"), created
+            )
+        return list(runs.values())[:limit]

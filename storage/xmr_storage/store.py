@@ -1,0 +1,134 @@
+"""A library in a SQL database: `SqlStore` is what every such store has in common.
+
+A store author writes a `Connection` to the database, and a subclass of `SqlStore` that says how it is opened:
+
+    class MyStore(SqlStore):
+        name, schemes = "mine", ("mine",)
+
+        @classmethod
+        def open(cls, url, read_only=False):
+            return cls(MyConnection(url, read_only)).prepared()
+
+and extends, where the database can do it, `_publish_codes` (codes in its own SQL), `sql`, `live`, `compact`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from xmr_core.errors import SchemaVersionError, StorageError
+from xmr_storage import checks, metadata, transfer
+from xmr_storage.connection import Connection
+from xmr_storage.items import SqlItems
+from xmr_storage.records import records
+from xmr_storage.spaces import SqlSpaces
+
+__all__ = ["Connection", "SqlStore"]
+
+
+class SqlStore(SqlItems, SqlSpaces):
+    """A library in the schema `xmr` of a SQL database."""
+
+    exports: ClassVar[bool] = True
+
+    def __init__(self, connection: Connection) -> None:
+        """A store over an open database; `prepared` makes or checks the library in it."""
+        self.db = connection
+
+    def prepared(self) -> Self:
+        """This store, with a library in it: checked where one is there, else made. Closes the database on failure.
+
+        Raises StorageError, SchemaVersionError.
+        """
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        from xmr_storage.schema import FORMAT_VERSION, TABLES
+
+        tables = self.db.tables()
+        if "meta" in tables:
+            (version,) = self.db.rows("SELECT max(value) FROM xmr.meta WHERE key = 'format_version'")[0]
+            if version != str(FORMAT_VERSION):
+                raise SchemaVersionError(
+                    f"{self.url}: the library has format {version or '?'}, this version knows "
+                    f"{FORMAT_VERSION}; upgrade xmr to open it"
+                )
+            if not self.read_only and TABLES.keys() - tables:  # made before these tables were thought of
+                self._make_tables(tables)
+            return
+        if tables:
+            raise StorageError(f"{self.url}: its schema xmr holds other tables; no library can be made in it")
+        if self.read_only:
+            raise StorageError(f"{self.url} holds no library; open it for writing to make one")
+        with self.transaction():
+            self._make_tables()
+            self.db.execute("INSERT INTO xmr.meta (key, value) VALUES ('format_version', $1)", [str(FORMAT_VERSION)])
+            metadata.make_catalog(self.db)
+            self.republish()
+
+    def _make_tables(self, present: Collection[str] = ()) -> None:
+        from xmr_storage import schema
+
+        with self.transaction():
+            for statement in schema.ddl(present, self.db.dialect, self.db.has_schemas):
+                self.db.execute(statement)
+
+    def republish(self) -> None:
+        """Let the names of all spaces mean their published versions again, after the tables were replaced."""
+        with self.transaction():
+            for space in records(self.db):
+                if space.published:
+                    self.publish(space.name, space.version)
+
+    def close(self) -> None:
+        self.db.close()
+
+    @property
+    def url(self) -> str:
+        return self.db.url
+
+    @property
+    def read_only(self) -> bool:
+        return self.db.read_only
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self.db.transaction()
+
+    def has_split(self, split: str) -> bool:
+        query = "SELECT 1 FROM xmr.catalog WHERE CAST(split AS VARCHAR) = $1 LIMIT 1"
+        return "split" in self.metadata_columns() and bool(self.db.rows(query, [split]))
+
+    def execute(self, query: str, parameters: Sequence[Any] | None = None) -> Any:
+        """Run a statement; StorageError with the database's words where it fails."""
+        return self.db.execute(query, parameters)
+
+    def rows(self, query: str, parameters: Sequence[Any] | None = None) -> list[Any]:
+        """All rows of a query."""
+        return self.db.rows(query, parameters)
+
+    def export(self, folder: Path) -> None:
+        """Write a Parquet file a table; any `SqlStore` can restore them."""
+        transfer.export(self.db, folder)
+
+    def restore(self, folder: Path) -> None:
+        if self.counts().keys() - {"pairs", "labels"} or self.spaces() or self.answerers():
+            raise StorageError(f"{self.url}: not empty; restore into a new file")
+        with self.transaction():
+            transfer.restore(self.db, folder)
+            metadata.make_catalog(self.db)
+            self.republish()
+
+    def doctor(self) -> Iterator[str]:
+        yield from checks.doctor(self.db)
+        yield from checks.doctor_attention(self.db)
+        for answerer in self.answerers():
+            if [part.role for part in self.load_answerer(answerer.name).parts] != ["encoder", "answerer"]:
+                yield f"the parts of answerer {answerer.name!r} are damaged; drop it, and learn again"

@@ -1,0 +1,91 @@
+"""A library out of a database and into another: a Parquet file a table, and `library.json` to read them back."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmr_core.errors import SchemaVersionError, StorageError
+from xmr_storage.quoting import identifier, quoted
+
+if TYPE_CHECKING:
+    from xmr_storage.connection import Connection
+
+__all__ = ["export", "restore"]
+
+MANIFEST = "library.json"
+PLAIN_TYPES = {
+    *("BIGINT", "UBIGINT", "INTEGER", "SMALLINT", "TINYINT", "UTINYINT", "FLOAT", "DOUBLE"),
+    *("VARCHAR", "BLOB", "BOOLEAN", "DATE", "TIMESTAMP"),
+}
+
+
+def export(con: Connection, folder: Path) -> None:
+    """Write every table of the library as `<table>.parquet`, and what is needed to read them back as `library.json`.
+
+    The folder appears whole or not at all. Raises StorageError where it is there already and not empty, or cannot be
+    written.
+    """
+    folder = folder.resolve()
+    half = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.half")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StorageError(f"{folder}: not empty; export into a new folder")
+        half.mkdir(parents=True)
+        _write(con, half)
+        if folder.exists():
+            folder.rmdir()
+        half.rename(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _write(con: Connection, folder: Path) -> None:
+    from xmr_storage.schema import FORMAT_VERSION
+
+    tables = {}
+    for table in con.tables():
+        con.write(table, folder / f"{table}.parquet")
+        tables[table] = con.columns(table)
+    (folder / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION, "tables": tables}, indent=1))
+
+
+def restore(con: Connection, folder: Path) -> None:
+    """Read an export into the tables of an empty library; whole or not at all. Only data is read, no SQL."""
+    from xmr_storage.schema import FORMAT_VERSION, TABLES
+
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, tables = manifest["format_version"], {key: dict(kinds) for key, kinds in manifest["tables"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(f"{folder} is no export of a library: {error}") from None
+    if version != FORMAT_VERSION:
+        raise SchemaVersionError(f"{folder}: exported with format {version}, this version knows {FORMAT_VERSION}")
+    with con.transaction():
+        for table, columns in tables.items():
+            identifier(table, "table")
+            kinds = {name: _plain_type(kind) for name, kind in columns.items()}
+            if table not in TABLES:
+                named = ", ".join(f"{quoted(name)} {kind}" for name, kind in kinds.items())
+                con.execute(f"CREATE TABLE xmr.{table} ({named})")
+            known = {name.lower() for name in con.columns(table)}
+            for name, kind in kinds.items() if table == "metadata" else ():
+                if name.lower() not in known:
+                    con.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {kind}")
+            con.execute(f"DELETE FROM xmr.{table}")
+            con.read(table, folder / f"{table}.parquet", kinds)
+
+
+def _plain_type(kind: str) -> str:
+    """A column type of a manifest, if it is one that a library uses: the text goes into SQL."""
+    base = str(kind).split("[", 1)[0]
+    size = str(kind)[len(base) :]
+    if base not in PLAIN_TYPES or not re.fullmatch(r"(\[\d*\])?", size):
+        raise StorageError(f"the export has a column of type {kind!r}, which no library has")
+    return kind
