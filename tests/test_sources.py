@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from pyarrow import feather, parquet
 
 import xmr_core as xmr
 from xmr_core import DataError
-from xmr_core.datasets import Dataset, flickr8k, flickr30k, records, table
+from xmr_core.datasets import Dataset, flickr8k, flickr30k, load, records, table
 from xmr_core.datasets.reading import shared_split
-from xmr_core.datasets.sources import load
 
 
 def png(colour: str = "red") -> bytes:
@@ -90,7 +90,7 @@ def test_what_a_mac_leaves_in_a_folder_is_not_an_image(photos: Path) -> None:
 
 
 def test_a_folder_without_images_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="fits no reader"):
         load(tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_semicolons_divide_fields_where_the_header_has_them(photos: Path) -> Non
 
 
 def test_an_address_on_the_network_is_not_asked_for() -> None:
-    with pytest.raises(DataError, match="there is no"):
+    with pytest.raises(DataError, match="there is no file or folder"):
         load("http://localhost:9/captions.csv")
 
 
@@ -325,3 +325,49 @@ def test_a_split_with_a_byte_order_mark_is_read_and_a_broken_one_named(tmp_path:
     split.write_text("{}")
     with pytest.raises(DataError, match="expected images with filename and split"):
         flickr30k(tmp_path)
+
+
+# in a library
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[xmr.Library]:
+    with xmr.open(tmp_path / "sources.duckdb", progress=False) as library:
+        yield library
+
+
+def test_a_library_takes_a_file_a_folder_and_rows(db: xmr.Library, photos: Path) -> None:
+    (photos.parent / "captions.csv").write_text("image,text\nphotos/a.png,one\n")
+    assert db.add(photos.parent / "captions.csv").new == 2
+    assert db.add([{"text": "two"}, {"text": "three"}]).new == 2
+    assert db.add({"image": ["b.png"]}, folder=photos).new == 1
+    assert db.store.counts() == {"image": 2, "text": 3, "pairs": 1, "labels": 0}
+    assert db.add(photos.parent / "captions.csv").new == 0
+
+
+def test_a_second_batch_does_not_collide_with_the_first(db: xmr.Library) -> None:
+    assert db.add(xmr.Items("text", ["one", "two"])).new == 2
+    assert db.add(xmr.Items("text", ["three", "one"])) == xmr.Added(new=1, known=1)
+    keys = db.store.describe(np.arange(3))["key"]
+    assert keys == [hashlib.sha256(text.encode()).hexdigest()[:16] for text in ("one", "two", "three")]
+
+
+def test_the_key_of_an_image_is_its_path(db: xmr.Library, photos: Path) -> None:
+    db.add(xmr.Items("image", [photos / "a.png", photos / "b.png"]))
+    assert db.store.describe(np.arange(2))["key"] == [str(photos / "a.png"), str(photos / "b.png")]
+
+
+def test_a_bad_row_names_its_file(db: xmr.Library, photos: Path) -> None:
+    (photos / "b.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"1 of these images cannot be used: 'b.png'"):
+        db.add(photos)
+    assert db.add(photos, on_error="skip").skipped == {"b.png": "not an image in a known format"}
+
+
+def test_options_that_nothing_takes_are_refused(db: xmr.Library, photos: Path) -> None:
+    with pytest.raises(xmr.ConfigError, match="colour"):
+        db.add(photos, colour="red")
+    with pytest.raises(DataError, match="name columns"):
+        db.add(xmr.Items("text", ["x"]), text="caption")
+    with pytest.raises(DataError, match="expected rows"):
+        db.add(3.5)  # type: ignore[arg-type]  # what is refused

@@ -125,8 +125,9 @@ class Items:
     """Pictures or sentences, or vectors made elsewhere.
 
     `data` (n): for pictures a path, the bytes of a file, a PIL image or (h, w, 3) uint8; for texts a str; for
-    precomputed vectors rows of (n, d) float32. `keys` (n) are the user's own names, unique in a modality. `ids` (n,)
-    int64 are the library's. `metadata` maps a column's name to n values. `labels` (n, l) uint8, 1 where one holds.
+    precomputed vectors rows of (n, d) float32. `keys` (n) are the user's own names, unique in a modality; without them
+    rows are numbered, and a library names what it stores by path or content (`keyed` is then False). `ids` (n,) int64
+    are the library's. `metadata` maps a column's name to n values. `labels` (n, l) uint8, 1 where one holds.
     Raises DataError where the columns are of different lengths or hold something else.
     """
 
@@ -137,8 +138,11 @@ class Items:
     metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     labels: NDArray[np.uint8] | None = None
     stored: bool = False
+    keyed: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.keyed is None:
+            object.__setattr__(self, "keyed", bool(len(self.keys)))
         if not isinstance(self.modality, str) or not self.modality:
             raise DataError(f"modality {self.modality!r}: expected a name, like {IMAGE!r} or {TEXT!r}")
         object.__setattr__(self, "data", _column(self.data, f"{self.modality}s"))

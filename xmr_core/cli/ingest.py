@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,11 +27,15 @@ def add(
         typer.Argument(metavar="FILE", help="The library: a DuckDB file or URL, created if it does not exist."),
     ],
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A dataset's folder, a table of captions, or `openmoji`.")
+        Path, typer.Argument(metavar="SOURCE", help="A table, a folder of images, a data set, or `openmoji`.")
     ],
     reader: Annotated[str | None, typer.Option("--reader", help="The reader, where SOURCE is not recognised.")] = None,
     options: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the reader, as NAME=VALUE; repeatable.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="The column that says train, val or test; or shares to draw: test=0.2,val=0.1."),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out unreadable pictures and empty texts, and name them.")
@@ -42,8 +45,9 @@ def add(
     """Add pictures and sentences, and which go together.
 
     All of SOURCE is added or, on an error, nothing. What is there already is left as it is: adding twice adds nothing.
-    New items get codes in every published space. A table (csv, tsv, parquet) has a picture and a text a row, in its
-    columns image and text; -o gives other names, or the column of labels.
+    New items get codes in every published space. SOURCE is a table (CSV, TSV, Parquet, JSON, Arrow) with an image, a
+    text or both a row, a folder of images, COCO captions, WebDataset shards, or a data set in its publisher's layout.
+    Columns with usual names are found; -o names others.
 
     Examples:
 
@@ -54,7 +58,7 @@ def add(
     """
     import xmr_core as xmr
 
-    pairs = _read(source, reader, options or [], skip_bad)
+    pairs = _read(source, reader, options or [], split, skip_bad)
     with xmr.open(file) as db:
         done = db.add(pairs, on_error="skip" if skip_bad else "refuse")
         counts = dict(db.store.counts())
@@ -72,13 +76,14 @@ def add(
     printing.note(pairs.protocol)
 
 
-def _read(source: Path, reader: str | None, options: Sequence[str], skip_bad: bool) -> Dataset:
+def _read(source: Path, reader: str | None, options: Sequence[str], split: str | None, skip_bad: bool) -> Dataset:
     """What a reader gives. Raises XmrError; a usage error for an option that it does not take."""
     from xmr_core import datasets
+    from xmr_core.datasets.readers import reader_options
 
     name = reader or (datasets.detect(source) if source.exists() else str(source))
-    takes = inspect.signature(datasets.READERS[name]).parameters if name in datasets.READERS else {}
-    given = {}
+    takes = reader_options(name) if name in datasets.READERS else []
+    given: dict[str, Any] = {} if split is None else {"split": _shares(split)}
     for option in options:
         key, equals, value = option.partition("=")
         if takes and (not equals or key not in takes):
@@ -87,6 +92,18 @@ def _read(source: Path, reader: str | None, options: Sequence[str], skip_bad: bo
     if skip_bad and "on_error" in takes:
         given["on_error"] = "skip"
     return datasets.read(name, None if name == str(source) else source, **given)
+
+
+def _shares(split: str) -> str | float | dict[str, float]:
+    """`test=0.2,val=0.1` as shares, 0.2 as that of test; else the name of a column."""
+    try:
+        if "=" not in split:
+            return float(split)
+        return {part.strip(): float(share) for part, _, share in (one.partition("=") for one in split.split(","))}
+    except ValueError:
+        if "=" in split:
+            raise typer.BadParameter(f"--split {split!r}: write test=0.2, or test=0.2,val=0.1") from None
+        return split
 
 
 @app.command(rich_help_panel=FILL)

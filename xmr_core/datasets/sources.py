@@ -1,13 +1,8 @@
-"""Whatever a user has, as pairs: `load` tells folders, files, data frames and rows apart.
-
-load("captions.csv")             load("photos/")                 load(data_frame, image="path", text="title")
-load("shards/*.tar")             load("annotations.json")        load([{"image": ..., "text": ...}])
-"""
+"""Images and captions from what users have: folders of images, COCO captions, WebDataset shards."""
 
 from __future__ import annotations
 
 import glob
-import inspect
 import json
 import tarfile
 from collections.abc import Iterator
@@ -17,36 +12,12 @@ from typing import Any
 from xmr_core.datasets.columns import is_table_file
 from xmr_core.datasets.reading import IMAGE_SUFFIXES, Dataset, is_image_file, json_of
 from xmr_core.datasets.tables import records, table
-from xmr_core.errors import ConfigError, DataError
-from xmr_core.types import Items, Pairs
+from xmr_core.errors import DataError
 
-__all__ = ["coco", "folder", "load", "webdataset"]
+__all__ = ["coco", "folder", "is_coco", "webdataset"]
 
 CAPTIONS = ("captions", "metadata", "annotations", "labels")  # names of a table inside a folder of images
 TEXT_SUFFIXES = (".txt", ".caption", ".text")
-
-
-def load(source: object, **options: Any) -> Pairs | Items:
-    """What `Library.add` stores of a source. `options` are those of `records`, for sources that have columns.
-
-    Raises DataError where nothing is known of the source, ConfigError on options that it does not take.
-    """
-    if isinstance(source, (Pairs, Items)):
-        return _without_options(source, options)
-    if not isinstance(source, (str, Path)):
-        return records(source, **options)
-    path = Path(source)
-    if path.is_dir():
-        return folder(path, **options)
-    if path.suffix.lower() == ".tar":
-        return webdataset(path, **_known(webdataset, options))
-    if path.is_file() and path.suffix.lower() == ".json" and _is_coco(path):
-        return coco(path, **_known(coco, options))
-    if is_table_file(path):
-        return table(path, **options)
-    if path.is_file():
-        raise DataError(f"{path.name}: expected a table, a tar file, COCO captions or a folder")
-    raise DataError(f"there is no file or folder {str(source)!r}")
 
 
 def folder(path: str | Path, **options: Any) -> Dataset:
@@ -146,7 +117,8 @@ def _put(row: dict[str, Any], suffix: str, opened: Any) -> None:
         row.update((name, value) for name, value in plain.items() if name not in row)
 
 
-def _is_coco(path: Path) -> bool:
+def is_coco(path: Path) -> bool:
+    """True for a JSON file of COCO captions."""
     with path.open("rb") as file:
         if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
             return False
@@ -165,18 +137,3 @@ def _beside(image: Path) -> list[str]:
 
 def _hidden(file: Path, root: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(root).parts)
-
-
-def _known(reader: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, all of which the reader takes. Raises ConfigError."""
-    takes = list(inspect.signature(reader).parameters)[1:]
-    for name, value in options.items():
-        if name not in takes:
-            raise ConfigError(name, value, f"is not an option of {reader.__name__}, which takes {', '.join(takes)}")
-    return options
-
-
-def _without_options(source: Pairs | Items, options: dict[str, Any]) -> Pairs | Items:
-    if options:
-        raise DataError(f"add: {', '.join(options)} name columns, and {type(source).__name__} has none")
-    return source

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_core.datasets.readers import load
 from xmr_core.errors import ConfigError, DataError, named
 from xmr_core.library import region_cache
 from xmr_core.library.content import Prepared, check_keys, prepare
@@ -23,6 +25,7 @@ from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Ids, Items, Pairs, as
 __all__ = ["Added", "add", "add_embeddings", "as_embeddings", "delete"]
 
 BLOCK = 2000  # items that are checked and stored at once
+DIGITS = 16  # of a content's sha256, where it is the key
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,11 @@ class Added:
         return Added(self.new + other.new, self.known + other.known, self.skipped | other.skipped)
 
 
-def add(session: Session, source: Pairs | Items, on_error: str, encode: bool) -> Added:
+def add(session: Session, given: object, on_error: str, encode: bool, options: Mapping[str, object]) -> Added:
     """See `Library.add`."""
     if on_error not in ("refuse", "skip"):
         raise ConfigError("on_error", on_error, "must be 'refuse' or 'skip'")
-    if not isinstance(source, (Pairs, Items)):
-        raise DataError(f"add: expected Pairs or Items, got {type(source).__name__}")
+    source = load(given, on_error=on_error, **options)
     if isinstance(source, Items) and source.labels is not None:
         raise DataError("add: labels have names in Pairs alone; give Pairs, with an empty side if need be")
     sides = [source] if isinstance(source, Items) else [source.images, source.texts]
@@ -68,6 +70,8 @@ def _add_items(session: Session, items: Items, names: Sequence[str], on_error: s
     for rows in current_run().track(blocks(len(items), BLOCK), f"adding {items.modality}s, {BLOCK} at a time"):
         block = items.take(rows)
         prepared = prepare(block)
+        if not items.keyed:
+            block = replace(block, keys=_usual_keys(block, prepared))
         if prepared.bad and on_error == "refuse":
             keys = [block.keys[row] for row in prepared.bad]
             raise DataError(
@@ -79,6 +83,14 @@ def _add_items(session: Session, items: Items, names: Sequence[str], on_error: s
         added += report
         ids.append(assigned)
     return added, np.concatenate(ids)
+
+
+def _usual_keys(items: Items, prepared: Prepared) -> list[str]:
+    """The path of an image as it was given, else the beginning of the digest of the content."""
+    return [
+        str(data) if isinstance(data, (str, Path)) and items.modality == IMAGE else content[:DIGITS] or items.keys[row]
+        for row, (data, content) in enumerate(zip(items.data, prepared.content, strict=True))
+    ]
 
 
 def _add_block(

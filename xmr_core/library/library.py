@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xmr_core.datasets.readers import Source
 from xmr_core.errors import ConfigError
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
@@ -28,7 +29,7 @@ from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed
 from xmr_core.recipes import Pipeline
 from xmr_core.store import Store
-from xmr_core.types import IMAGE, TEXT, Embeddings, Ids, Int, Items, Pairs, Texts
+from xmr_core.types import IMAGE, TEXT, Embeddings, Ids, Int, Texts
 from xmr_core.vqa import Answers, Questions
 
 __all__ = ["Library"]
@@ -61,15 +62,20 @@ class Library:
 
     # adding and deleting
 
-    def add(self, source: Pairs | Items, on_error: str = "refuse", encode: bool = True) -> Added:
+    def add(self, source: Source, on_error: str = "refuse", encode: bool = True, **options: Any) -> Added:
         """Add images and captions, and which go together: all of it or, on any error, nothing.
 
+        `source` is a file of rows or a pattern of them (CSV, TSV, Parquet, JSON, JSON lines, Arrow), a DataFrame, an
+        Arrow table, a DuckDB relation, a Hugging Face Dataset, dicts, a folder of images, COCO captions, WebDataset
+        shards, the folder of a known data set, or `Pairs` and `Items`. `options` are those of its reader: `image`,
+        `text`, `labels`, `key` and `split` name columns, and `split=0.2` makes one (see `datasets.records`).
+
         An item whose key is known with the same content is left as it is, so that adding twice adds nothing; its links
-        and labels are added. `on_error` says what becomes of unreadable images and empty texts: "refuse" raises
-        DataError naming their keys, "skip" leaves them out and reports them. `encode` gives new items codes in every
-        published space.
+        and labels are added. Without keys, an image's key is its path, and any other item's the digest of its content.
+        `on_error` says what becomes of unreadable images and empty texts: "refuse" raises DataError naming their keys,
+        "skip" leaves them out and reports them. `encode` gives new items codes in every published space.
         """
-        return ingest.add(self._session, source, on_error, encode)
+        return ingest.add(self._session, source, on_error, encode, options)
 
     def add_embeddings(
         self, values: ArrayLike, space: str, recipe: str | None = None, modality: str = IMAGE, ids: Ids | None = None
