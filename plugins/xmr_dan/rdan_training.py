@@ -8,7 +8,6 @@ Letters: n questions, m pictures, b questions of a batch, r regions, t words, a 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,29 +20,19 @@ from torch import Tensor
 
 import xmr_core as xmr
 from xmr_core.nested import below
-from xmr_core.progress import current_run
 from xmr_core.vqa import accuracies, frequent_answers
-from xmr_dan.computing import (
-    Arrays,
-    device,
-    halves,
-    has_bfloat16,
-    memory_of,
-    numbers,
-    one_cycle,
-    paper_sgd,
-    randomness,
-    remember,
-    tensors,
-)
 from xmr_dan.config import RdanConfig
 from xmr_dan.inputs import check_regions, check_words, regions_of
 from xmr_dan.joint import Batch, JointNetwork, answer_loss
+from xmr_dan.schedules import paper_sgd
+from xmr_torch.arrays import Arrays, arrays, tensors
+from xmr_torch.computing import device, has_bfloat16, randomness
+from xmr_torch.rates import Course, halves, one_cycle
+from xmr_torch.trainer import Trainer
 
 __all__ = ["SCHEDULES", "Inputs", "Schedule", "stored", "targets", "train"]
 
 ONE_IN = 10  # pictures held out at most
-SAVES = 10  # checkpoints of a fit at most
 VALIDATED = 512  # questions answered at once
 
 Rows = NDArray[np.int64]
@@ -57,7 +46,7 @@ class Schedule:
     batch: int
     rate: float
     optimiser: Callable[[Any], torch.optim.Optimizer]
-    share: Callable[[float], float]  # of the rate, at a share of the way
+    course: Course  # what the rate is multiplied by on the way
     clip: float  # of the gradient: by its norm
     word_dropout: float  # share of words that are read as unknown, so that the unknown word learns to stand for any
 
@@ -127,35 +116,34 @@ def train(questions: xmr.QuestionFeatures, config: RdanConfig) -> dict[str, NDAr
     check_regions(questions.images)
     check_words(questions.questions)
     training = Training(questions, known, config)
-    training.go()
-    network = {f"net/{name}": array for name, array in training.best.items()}
-    return {"answers": np.array(known), "accuracy": np.array([training.accuracy]), **network}
+    training.train()
+    network = {f"net/{name}": array for name, array in arrays(training.network.state_dict()).items()}
+    return {"answers": np.array(known), "accuracy": np.array([training.score]), **network}
 
 
-class Training:
-    """A network on its way: `go` trains it to the end, and leaves the best epoch's arrays in `best`."""
+class Training(Trainer[Rows]):
+    """A network in training; a batch is positions of questions, all those of some pictures."""
+
+    network: JointNetwork
 
     def __init__(self, questions: xmr.QuestionFeatures, known: Sequence[str], config: RdanConfig) -> None:
         self.config, self.known, self.answers = config, np.array(known), questions.answers
-        self.schedule = SCHEDULES[config.schedule]
-        self.device = device(config.device)
+        self.schedule, where = SCHEDULES[config.schedule], device(config.device)
         self.inputs = Inputs(questions)
         self.places, self.shares = targets(questions.answers, known, config.soft)
         learn, self.held = self._split(len(questions.images))
         self.learn = learn[np.argsort(questions.image_of[learn], kind="stable")]  # those of a picture together
         if not len(self.learn):
             raise xmr.DataError("rdan: no question is left to learn from; hold out fewer pictures, or give more")
-        with randomness(config.seed, self.device):
-            width = int(questions.images.values.shape[2])
-            words = int(questions.questions.values.max(initial=0)) + 1
-            self.network = _network(width, words, len(known), config).to(self.device)
+        width = int(questions.images.values.shape[2])
+        words = int(questions.questions.values.max(initial=0)) + 1
+        with randomness(config.seed, where):
+            network = _network(width, words, len(known), config).to(where)
         seen = self.inputs.wordings[np.unique(self.inputs.wording[self.learn])]
-        self.unseen = _tensor(np.setdiff1d(np.arange(1, words), seen), self.device)
-        self.optimiser = self.schedule.optimiser(self.network.parameters())
-        self.epochs = config.epochs or self.schedule.epochs
-        self.epoch = 0
-        self.accuracy = math.nan  # of the best epoch,
-        self.best: dict[str, NDArray[Any]] = {}  # whose arrays these are
+        self.unseen = _tensor(np.setdiff1d(np.arange(1, words), seen), where)
+        optimiser = self.schedule.optimiser(network.parameters())
+        epochs, rate = config.epochs or self.schedule.epochs, config.rate or self.schedule.rate
+        super().__init__("rdan", network, optimiser, epochs, rate, self.schedule.course, config.seed)
 
     def _split(self, pictures: int) -> tuple[Rows, Rows]:
         """Positions of questions to learn from, whose answers are known, and of those about pictures held out."""
@@ -163,38 +151,12 @@ class Training:
         held = np.isin(self.inputs.image_of, order[: min(self.config.validation, pictures // ONE_IN)])
         return np.flatnonzero(~held & (self.shares.sum(axis=1) > 0)), np.flatnonzero(held)
 
-    def go(self) -> None:
-        """Train from the run's checkpoint on, or from the start where there is none."""
-        run = current_run()
-        self._restore(run.restore() or {})
-        every = math.ceil(self.epochs / SAVES)
-        for epoch in run.track(range(self.epoch, self.epochs), "rdan"):
-            with randomness(self.config.seed + epoch + 1, self.device):
-                figures = {"loss": self._learn(epoch)}
-            self._teach_unknown()
-            score = self._validate()
-            if not score < self.accuracy:  # a later epoch of the same accuracy is surer of it
-                self.accuracy, self.best = score, numbers(self.network.state_dict())
-            run.log("rdan", epoch, **figures, **({} if math.isnan(score) else {"accuracy": score}))
-            self.epoch = epoch + 1
-            if self.epoch % every == 0:
-                run.checkpoint(self._arrays())
+    def random(self) -> np.random.Generator:
+        """Both generators from the seed and the epoch, each in its own way: trainings of old give the same."""
+        torch.manual_seed(self.seed + self.epoch + 1)
+        return np.random.default_rng([self.seed, self.epoch])
 
-    def _learn(self, epoch: int) -> float:
-        """One epoch; the mean loss."""
-        batches = self._batches(np.random.default_rng([self.config.seed, epoch]))
-        total = 0.0
-        for step, rows in enumerate(current_run().track(batches, f"rdan, epoch {epoch + 1}")):
-            for group in self.optimiser.param_groups:
-                progress = (epoch + step / len(batches)) / self.epochs
-                group["lr"] = (self.config.rate or self.schedule.rate) * self.schedule.share(progress)
-            total += self._step(rows)
-        if not math.isfinite(total):
-            rate = self.config.rate or self.schedule.rate
-            raise xmr.ConfigError("rate", rate, f"the loss stopped being finite in epoch {epoch + 1}; give a lower one")
-        return total / len(batches)
-
-    def _batches(self, rng: np.random.Generator) -> list[Rows]:
+    def batches(self, rng: np.random.Generator) -> list[Rows]:
         """Positions of questions, each once: pictures in random order, cut where a batch is full."""
         image_of = self.inputs.image_of[self.learn]
         starts = np.flatnonzero(np.diff(image_of, prepend=-1))
@@ -206,54 +168,42 @@ class Training:
             np.concatenate([groups[i] for i in part]) for part in np.split(order, np.flatnonzero(np.diff(full)) + 1)
         ]
 
-    def _step(self, rows: Rows) -> float:
-        batch = self.inputs.batch(rows, self.device)
-        heard = torch.rand(batch.ids.shape, device=self.device) >= self.schedule.word_dropout
+    def loss(self, batch: Rows) -> dict[str, Tensor]:
+        """Cross-entropy with the answers that people gave."""
+        asked = self.inputs.batch(batch, self.device)
+        heard = torch.rand(asked.ids.shape, device=self.device) >= self.schedule.word_dropout
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
-            scores, _, _ = self.network(replace(batch, ids=batch.ids * heard))
+            scores, _, _ = self.network(replace(asked, ids=asked.ids * heard))
         scores = scores.float()
         wanted = torch.zeros_like(scores)
-        wanted.scatter_add_(1, _tensor(self.places[rows], self.device), _tensor(self.shares[rows], self.device))
-        loss = answer_loss(scores, wanted)
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
+        wanted.scatter_add_(1, _tensor(self.places[batch], self.device), _tensor(self.shares[batch], self.device))
+        return {"loss": answer_loss(scores, wanted)}
+
+    def clip(self) -> None:
+        """By the norm."""
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
-        self.optimiser.step()
-        return float(loss.detach())
 
     @torch.no_grad()
-    def _teach_unknown(self) -> None:
+    def end_epoch(self) -> None:
         """Words that no question to learn from has get the vector of the unknown word."""
         vectors = self.network.sentences.embedding.weight
         vectors[self.unseen] = vectors[0].clone()
 
     @torch.inference_mode()
-    def _validate(self) -> float:
-        """Accuracy on the pictures held out, by all human answers; NaN where none are."""
+    def validate(self) -> dict[str, float]:
+        """Accuracy on the pictures held out, by all human answers."""
         if not len(self.held):
-            return math.nan
+            return {}
         self.network.eval()
         order = self.held[np.argsort(self.inputs.image_of[self.held], kind="stable")]
         blocks = [order[start : start + VALIDATED] for start in range(0, len(order), VALIDATED)]
         best = [self.network(self.inputs.batch(rows, self.device))[0].argmax(dim=1).cpu().numpy() for rows in blocks]
-        self.network.train()
         given = self.known[np.concatenate(best)].tolist()
-        return float(accuracies(given, [self.answers[i] for i in order.tolist()]).mean())
+        return {"accuracy": float(accuracies(given, [self.answers[i] for i in order.tolist()]).mean())}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """All that a checkpoint needs."""
-        arrays = {f"net/{name}": array for name, array in numbers(self.network.state_dict()).items()}
-        arrays |= {f"best/{name}": array for name, array in self.best.items()}
-        arrays |= {f"optimiser/{name}": array for name, array in memory_of(self.optimiser).items()}
-        return arrays | {"epoch": np.array([self.epoch]), "accuracy": np.array([self.accuracy])}
-
-    def _restore(self, saved: Arrays) -> None:
-        if not saved:
-            return
-        self.network.load_state_dict(tensors(below("net", saved)))
-        self.best = below("best", saved)
-        remember(self.optimiser, below("optimiser", saved))
-        self.epoch, self.accuracy = int(saved["epoch"][0]), float(saved["accuracy"][0])
+    def better(self, score: float) -> bool:
+        """A later epoch of the same accuracy is surer of it."""
+        return score >= self.score
 
 
 def stored(state: Arrays, config: RdanConfig) -> JointNetwork:

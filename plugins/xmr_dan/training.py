@@ -8,9 +8,9 @@ Letters: p pairs, n pictures, b pictures and s sentences of a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,25 +19,15 @@ from torch import Tensor, nn
 
 import xmr_core as xmr
 from xmr_core import measures
-from xmr_core.nested import below
-from xmr_core.progress import current_run
-from xmr_dan.computing import (
-    Arrays,
-    device,
-    halves,
-    has_bfloat16,
-    memory_of,
-    numbers,
-    one_cycle,
-    paper_sgd,
-    randomness,
-    remember,
-    tensors,
-)
 from xmr_dan.config import DanConfig
 from xmr_dan.inputs import check_regions, check_words, regions_of, words_of
 from xmr_dan.matching import Matching
 from xmr_dan.objective import contrastive, hardest
+from xmr_dan.schedules import paper_sgd
+from xmr_torch.arrays import Arrays, arrays, tensors
+from xmr_torch.computing import device, has_bfloat16, randomness
+from xmr_torch.rates import Course, halves, one_cycle
+from xmr_torch.trainer import Trainer
 
 __all__ = ["SCHEDULES", "Schedule", "rows_embedded", "stored_network", "train"]
 
@@ -62,7 +52,7 @@ class Schedule:
     word_dropout: float  # share of words that are read as unknown, so that <unk> learns to stand for any
     optimiser: Callable[[Any], torch.optim.Optimizer]
     rate: float  # the highest learning rate
-    course: Callable[[float], float]  # what it is multiplied by at a share of the way
+    course: Course  # what it is multiplied by on the way
     clip: Callable[[Any], object]
 
 
@@ -93,7 +83,7 @@ SCHEDULES = {
 
 
 def train(pairs: xmr.FeaturePairs, config: DanConfig) -> dict[str, NDArray[Any]]:
-    """The tensors of a network trained on the pairs. Goes on from the run's checkpoint where there is one.
+    """The tensors of a network trained on the pairs. Resumes from the run's checkpoint where there is one.
 
     Raises DataError where there is too little to learn from, ConfigError where the loss stops being finite.
     """
@@ -102,34 +92,32 @@ def train(pairs: xmr.FeaturePairs, config: DanConfig) -> dict[str, NDArray[Any]]
             raise xmr.DataError(f"dan: it learns from pairs of pictures and sentences, there are no {names}")
     check_regions(pairs.images)
     check_words(pairs.texts)
-    with randomness(config.seed, device(config.device)):
-        training = Training(pairs, config)
-        training.go()
-    return numbers(training.network.state_dict())
+    training = Training(pairs, config)
+    training.train()
+    return arrays(training.network.state_dict())
 
 
-class Training:
-    """A network on its way: `go` trains it to the end of its epochs, and leaves the best of them in `network`."""
+class Training(Trainer[Links]):
+    """A network in training on the pairs to learn from; a batch is some of their links (s, 2)."""
+
+    checkpoints: ClassVar[int] = 100  # an epoch may take many minutes
+    network: Matching
 
     def __init__(self, pairs: xmr.FeaturePairs, config: DanConfig) -> None:
-        self.pairs, self.config, self.device = pairs, config, device(config.device)
-        self.schedule = SCHEDULES[config.schedule]
-        self.epochs = config.epochs or self.schedule.epochs
-        self.batch = config.batch or self.schedule.batch
-        self.sentences = config.sentences or self.schedule.sentences
-        self.rate = config.rate or self.schedule.rate
+        self.pairs, self.config, self.schedule = pairs, config, SCHEDULES[config.schedule]
         self.learn, self.held = split(pairs.links, config.validation, config.seed)
         if len(self.learn) < FEWEST:
             raise xmr.DataError(f"dan: got {len(self.learn)} pairs to learn from, at least {FEWEST} are needed")
         self.known = np.sort(self._codes(pairs.links[:, 0], pairs.links[:, 1]))
-        self.unseen = self._unseen()
-        self.network = self._network().to(self.device)
-        self.optimiser = self.schedule.optimiser(self.network.parameters())
-        self.epoch = 0
-        self.recall = -1.0  # of the best epoch,
-        self.best: Arrays = {}  # whose tensors these are
+        where = device(config.device)
+        self.unseen = self._unseen().to(where)
+        with randomness(config.seed, where):
+            network = self._new_network().to(where)
+        optimiser = self.schedule.optimiser(network.parameters())
+        epochs, rate = config.epochs or self.schedule.epochs, config.rate or self.schedule.rate
+        super().__init__("dan", network, optimiser, epochs, rate, self.schedule.course, config.seed)
 
-    def _network(self) -> Matching:
+    def _new_network(self) -> Matching:
         linked = np.unique(self.learn[:, 0])
         rows = np.sort(np.random.default_rng(self.config.seed).permutation(linked)[:SAMPLE])
         dropout = self.schedule.dropout if self.config.dropout is None else self.config.dropout
@@ -141,59 +129,30 @@ class Training:
         unseen = torch.ones(int(ids.max()) + 1, dtype=torch.bool)
         unseen[torch.from_numpy(np.unique(ids[self.learn[:, 1]]).astype(np.int64))] = False
         unseen[0] = False
-        return unseen.to(self.device)
+        return unseen
 
     def _codes(self, pictures: Links, sentences: Links) -> Links:
         """One number for each pair."""
         return pictures * len(self.pairs.texts) + sentences
 
-    def go(self) -> None:
-        """Train to the end, from the run's checkpoint on where there is one."""
-        run = current_run()
-        saved = run.restore()
-        if saved:
-            self._restore(saved)
-        for epoch in run.track(range(self.epoch, self.epochs), "dan"):
-            self.epoch = epoch
-            figures = {"loss": self._learn()}
-            self._require_finite(figures["loss"])
-            self._teach_unknown()
-            figures |= self._validate()
-            run.log("dan", epoch, **figures)
-            run.checkpoint(self._arrays())
-        if self.best:
-            self.network.load_state_dict(tensors(self.best))
+    def batches(self, rng: np.random.Generator) -> list[Links]:
+        """Every pair to learn from once."""
+        batch, sentences = self.config.batch or self.schedule.batch, self.config.sentences or self.schedule.sentences
+        return list(batches(self.learn, batch, sentences, rng))
 
-    def _learn(self) -> float:
-        """One epoch, its randomness from seed and epoch alone; the mean of the batches' losses."""
-        rng = np.random.default_rng([self.config.seed, self.epoch])
-        torch.manual_seed(int(rng.integers(1 << 62)))
-        self.network.train()
-        links = list(batches(self.learn, self.batch, self.sentences, rng))
-        losses = []
-        for step, batch in enumerate(current_run().track(links, f"dan: epoch {self.epoch + 1}")):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate * self.schedule.course((self.epoch + step / len(links)) / self.epochs)
-            losses.append(self._step(batch))
-        return float(np.mean(losses))
-
-    def _step(self, links: Links) -> float:
-        pictures, rows = np.unique(links[:, 0], return_inverse=True)  # (b,), (s,)
-        own = np.isin(self._codes(pictures[:, None], links[:, 1]), self.known)  # (b, s)
+    def loss(self, batch: Links) -> dict[str, Tensor]:
+        """The loss of the batch's pictures (b) and sentences (s)."""
+        pictures, rows = np.unique(batch[:, 0], return_inverse=True)  # (b,), (s,)
+        own = np.isin(self._codes(pictures[:, None], batch[:, 1]), self.known)  # (b, s)
         regions, region_mask = regions_of(self.pairs.images, pictures, self.device)
-        ids, mask = words_of(self.pairs.texts, links[:, 1], self.device)
+        ids, mask = words_of(self.pairs.texts, batch[:, 1], self.device)
         ids = ids * (torch.rand(ids.shape, device=self.device) >= self.schedule.word_dropout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             v, _ = self.network.pictures(regions, region_mask)
             u, _ = self.network.sentences(ids, mask)
         scores = v.flatten(1) @ u.flatten(1).T  # (b, s)
         row, owned = (torch.from_numpy(array).to(self.device) for array in (rows, own))
-        loss = self._loss(scores, row, owned)
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        self.schedule.clip(self.network.parameters())
-        self.optimiser.step()
-        return loss.item()
+        return {"loss": self._loss(scores, row, owned)}
 
     def _loss(self, scores: Tensor, row: Tensor, own: Tensor) -> Tensor:
         if self.config.loss == "softmax":
@@ -201,14 +160,18 @@ class Training:
         margin = self.config.margin
         return hardest(scores, row, own, MARGINS[self.config.loss] if margin is None else margin)
 
+    def clip(self) -> None:
+        """As the schedule does."""
+        self.schedule.clip(self.network.parameters())
+
     @torch.no_grad()
-    def _teach_unknown(self) -> None:
+    def end_epoch(self) -> None:
         """Words that were never seen get the vector of `<unk>`."""
         vectors = self.network.words.embedding.weight
         vectors[self.unseen] = vectors[0].clone()
 
-    def _validate(self) -> dict[str, float]:
-        """Recall among the pictures held out, both ways; keeps the epoch where their mean is best."""
+    def validate(self) -> dict[str, float]:
+        """Recall among the pictures held out, both ways."""
         if not len(self.held):
             return {}
         (pictures, left), (sentences, right) = (np.unique(self.held[:, i], return_inverse=True) for i in (0, 1))
@@ -216,32 +179,17 @@ class Training:
         u = self._embedded(self.pairs.texts, sentences)
         there, back = measures.recall_both_ways(v, u, np.stack([left, right], axis=1))
         recall = float(np.mean([[way.r1, way.r5, way.r10] for way in (there, back)]))
-        if recall > self.recall:
-            self.recall, self.best = recall, numbers(self.network.state_dict())
         return {"recall": recall, "image_to_text_r10": there.r10, "text_to_image_r10": back.r10}
+
+    def scored(self, figures: Mapping[str, float]) -> float:
+        """The mean recall, at 1, 5 and 10, both ways."""
+        return figures["recall"]
 
     def _embedded(self, features: xmr.Features, rows: NDArray[np.int64]) -> xmr.Embeddings:
         blocks = rows_embedded(self.network, features, rows)
         values = np.concatenate([vectors.reshape(len(vectors), -1) for vectors, _ in blocks])
-        self._require_finite(values)
+        self.require_finite("embeddings", values)
         return xmr.Embeddings(values, "ip")
-
-    def _require_finite(self, values: Any) -> None:
-        if not np.isfinite(values).all():
-            raise xmr.ConfigError(f"dan: numbers stopped being finite in epoch {self.epoch + 1}; lower the rate")
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """All that the next epoch depends on."""
-        arrays = {f"network/{name}": array for name, array in numbers(self.network.state_dict()).items()}
-        arrays |= {f"best/{name}": array for name, array in self.best.items()}
-        arrays |= {f"optimiser/{name}": array for name, array in memory_of(self.optimiser).items()}
-        return arrays | {"epoch": np.array(self.epoch + 1), "recall": np.array(self.recall)}
-
-    def _restore(self, saved: Arrays) -> None:
-        self.network.load_state_dict(tensors(below("network", saved)))
-        self.best = below("best", saved)
-        remember(self.optimiser, below("optimiser", saved))
-        self.epoch, self.recall = int(saved["epoch"]), float(saved["recall"])
 
 
 def split(links: Links, validation: int, seed: int) -> tuple[Links, Links]:
@@ -283,11 +231,11 @@ def standard(features: xmr.Features, rows: NDArray[np.int64]) -> tuple[Tensor, T
 
 def stored_network(config: DanConfig, state: Arrays) -> Matching:
     """The network of a fitted dan, ready to embed."""
-    stored = tensors(state)
-    with randomness(config.seed, device(config.device)):  # first weights, which are overwritten
+    stored, where = tensors(state), device(config.device)
+    with randomness(config.seed, where):  # first weights, which are overwritten
         network = Matching(stored["mean"], stored["scale"], len(stored["words.embedding.weight"]), config)
     network.load_state_dict(stored)
-    return network.to(device(config.device)).eval()
+    return network.to(where).eval()
 
 
 Block = tuple[NDArray[np.float32], NDArray[np.float32]]  # vectors (b, K + 1, dim), weights (b, K, n or t)

@@ -87,7 +87,7 @@ class Alternating(Trainer[Turn]):
         self.sides, self.similar, self.schedule, self.validation = sides, similar, schedule, validation
         networks = nn.ModuleDict({side.modality: side.net for side in sides})
         groups = [group for side in sides for group in side.groups]
-        super().__init__("dcmh", networks, schedule.optimiser(groups), schedule.epochs, seed)
+        super().__init__("dcmh", networks, schedule.optimiser(groups), schedule.epochs, schedule.rates[0], seed=seed)
 
     def start(self) -> None:
         """Fill the buffers."""

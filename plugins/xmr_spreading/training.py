@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,10 @@ from xmr_spreading.indexer import Lattice
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 from xmr_spreading.network import Network, folded
 from xmr_spreading.objective import koleo, nearest_loss, rank_loss
+from xmr_torch.arrays import Arrays
+from xmr_torch.computing import device, has_bfloat16
+from xmr_torch.rates import Course, one_cycle, steps
+from xmr_torch.trainer import Trainer
 
 __all__ = ["SCHEDULES", "Schedule", "neighbours", "train"]
 
@@ -43,7 +47,6 @@ ROWS = 8192  # vectors embedded, or looked up, at once
 CROWD = 32  # neighbours that come into a batch together, under the loss "nearest"
 CANDIDATES = 100  # of a validation query, where vectors are restored
 
-Arrays = Mapping[str, NDArray[Any]]
 Positions = NDArray[np.int64]
 
 
@@ -58,17 +61,17 @@ class Schedule:
     validate: int  # epochs from one validation to the next
     loss: Loss  # of order
     optimiser: Callable[[Any], torch.optim.Optimizer]
-    rate: Callable[[float], float]  # learning rate at a share of the way
+    rate: Course  # learning rate on the way
 
 
 def _four_steps(progress: float) -> float:
     """The paper's rates, a quarter of the epochs each."""
-    return (0.1, 0.1, 0.05, 0.01)[min(3, int(4 * progress))]
+    return steps(progress, (0.1, 0.1, 0.05, 0.01))
 
 
 def _one_cycle(progress: float) -> float:
     """A tenth of the way up, then down along a cosine."""
-    return 2e-3 * min(0.04 + 9.6 * progress, 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.1) / 0.9))
+    return 2e-3 * one_cycle(progress, start=0.04, rise=9.6, peak=0.1)
 
 
 SCHEDULES = {
@@ -95,20 +98,22 @@ def train(vectors: NDArray[np.float32], config: CatalyzerConfig) -> dict[str, ND
     run = current_run()
     if config.loss is None:
         config = replace(config, loss=SCHEDULES[config.schedule].loss)
-    lessons = _lessons(vectors, config, _device(config.device))
+    lessons = _lessons(vectors, config, device(config.device))
     saved: Arrays = run.restore() or {}
-    trials = saved.get("trials", np.zeros((0, 2)))  # lambda, recall
+    trials = saved.get("extra/trials", np.zeros((0, 2)))  # lambda, recall
     for lambda_ in LAMBDAS[len(trials) :] if config.lambda_ is None else ():
-        trial = Training(lessons, config, lambda_, SCHEDULES[config.schedule].trial, f"catalyzer, lambda {lambda_}")
-        trial.go(saved, {"trials": trials})
-        trials, saved = np.vstack([trials, [lambda_, trial.recall]]), {}
+        epochs = SCHEDULES[config.schedule].trial
+        trial = Training(lessons, config, lambda_, epochs, f"catalyzer, lambda {lambda_}", trials)
+        trial.train(saved)
+        trials, saved = np.vstack([trials, [lambda_, trial.score]]), {}
     lambda_ = float(trials[trials[:, 1].argmax(), 0]) if config.lambda_ is None else config.lambda_
-    training = Training(lessons, config, lambda_, config.epochs or SCHEDULES[config.schedule].epochs, "catalyzer")
-    training.go(saved, {"trials": trials})
-    return folded(training.network) | {"lambda": np.array([lambda_]), "recall": np.array([training.recall])}
+    epochs = config.epochs or SCHEDULES[config.schedule].epochs
+    training = Training(lessons, config, lambda_, epochs, "catalyzer", trials)
+    training.train(saved)
+    return folded(training.network) | {"lambda": np.array([lambda_]), "recall": np.array([training.score])}
 
 
-def _lessons(vectors: NDArray[np.float32], config: CatalyzerConfig, device: torch.device) -> Lessons:
+def _lessons(vectors: NDArray[np.float32], config: CatalyzerConfig, where: torch.device) -> Lessons:
     n = len(vectors)
     held = np.zeros(n, bool)
     held[np.random.default_rng(config.seed).permutation(n)[: min(HELD_MOST, n // HELD)]] = True
@@ -121,17 +126,30 @@ def _lessons(vectors: NDArray[np.float32], config: CatalyzerConfig, device: torc
         )
     if (kept == kept[0]).all():
         raise xmr.DataError(f"catalyzer: all {n} vectors are equal, there is nothing to spread")
-    x, q = (torch.from_numpy(rows).to(device) for rows in (kept, queries))
+    x, q = (torch.from_numpy(rows).to(where) for rows in (kept, queries))
     k = config.k_pos if config.loss == "rank" else min(CROWD, len(kept)) - 1
     positives = neighbours(x, x, k, np.arange(len(kept)), "catalyzer: neighbours")
     return Lessons(x, positives, q, neighbours(q, x, 1, np.full(len(q), -1), "catalyzer: validation")[:, 0])
 
 
-class Training:
-    """One network on its way: `go` trains it to the end of its epochs, and leaves the best of them in `network`."""
+class Training(Trainer[Positions]):
+    """A network in training; a batch is positions of learning vectors. Its checkpoints keep the `trials` (t, 2) so far:
+    a lambda and its recall."""
 
-    def __init__(self, lessons: Lessons, config: CatalyzerConfig, lambda_: float, epochs: int, what: str) -> None:
-        self.lessons, self.config, self.lambda_, self.epochs, self.what = lessons, config, lambda_, epochs, what
+    checkpoints: ClassVar[int] = 200  # a trial is so short that one in several epochs would never be written
+    remedy: ClassVar[str] = "vectors of about length 1, or a smaller lambda_ or restore, may help"
+    network: Network
+
+    def __init__(
+        self,
+        lessons: Lessons,
+        config: CatalyzerConfig,
+        lambda_: float,
+        epochs: int,
+        name: str,
+        trials: NDArray[np.float64],
+    ) -> None:
+        self.lessons, self.config, self.lambda_, self.trials = lessons, config, lambda_, trials
         self.schedule = SCHEDULES[config.schedule]
         x = lessons.vectors
         generator = torch.Generator().manual_seed(config.seed)
@@ -139,39 +157,20 @@ class Training:
         self.lattice = sphere_lattice(config.dim, config.r2 or largest_r2(config.dim))
         self.noise = _rounding(self.lattice)
         sizes = (x.shape[1], config.hidden, config.dim)
-        network = Network(*sizes, shift, scale, generator, config.inverse or 0, SHARPNESS / self.noise)
-        self.network = network.to(x.device)
-        self.optimiser = self.schedule.optimiser(self.network.parameters())
+        network = Network(*sizes, shift, scale, generator, config.inverse or 0, SHARPNESS / self.noise).to(x.device)
         self.through = sphere_lattice(config.dim, config.through) if config.through is not None else None
-        self.epoch = 0
-        self.recall = -1.0  # of the best epoch,
-        self.best: Arrays = {}  # whose parameters these are
+        optimiser = self.schedule.optimiser(network.parameters())
+        super().__init__(name, network, optimiser, epochs, 1.0, self.schedule.rate, config.seed)
 
-    def go(self, saved: Arrays, more: Arrays) -> None:
-        """Train from `saved` on, or from the start where it is empty; `more` is kept beside each checkpoint."""
-        run = current_run()
-        if saved:
-            self._restore(saved)
-        for epoch in run.track(range(self.epoch, self.epochs), self.what):
-            self.epoch = epoch
-            figures = self._learn(np.random.default_rng([self.config.seed, self.epoch]))
-            if (self.epoch + 1) % self.schedule.validate == 0 or self.epoch + 1 == self.epochs:
-                figures |= self._validate()
-            run.log(self.what, self.epoch, **figures)
-            run.checkpoint({**self._arrays(), **more})
-        self.network.load_state_dict({name: torch.from_numpy(array) for name, array in self.best.items()})
+    def random(self) -> np.random.Generator:
+        """From the seed and the epoch; torch's comes from it once the batches are drawn."""
+        return np.random.default_rng([self.seed, self.epoch])
 
-    def _learn(self, rng: np.random.Generator) -> dict[str, float]:
-        """One epoch; the mean of the loss's terms."""
+    def batches(self, rng: np.random.Generator) -> list[Positions]:
+        """Triples or crowds; see there."""
         batches = list(self._triples(rng) if self.config.loss == "rank" else self._crowds(rng))
-        sums = torch.zeros(3)
-        self.random = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        for step, rows in enumerate(batches):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.schedule.rate((self.epoch + step / len(batches)) / self.epochs)
-            sums += self._step(self.lessons.vectors[torch.from_numpy(rows).to(self.lessons.vectors.device)])
-        names = ("order", "koleo", "restored")[: 3 if self.config.inverse else 2]
-        return dict(zip(names, (sums / len(batches)).tolist(), strict=False))
+        self.noises = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        return batches
 
     def _batch(self) -> int:
         n = len(self.lessons.vectors)
@@ -195,19 +194,19 @@ class Training:
             middles = rng.integers(n, size=max(2, batch // CROWD))
             yield np.unique(np.concatenate([middles, self.lessons.positives[middles].ravel()]))
 
-    def _step(self, x: Tensor) -> Tensor:
+    def loss(self, batch: Positions) -> dict[str, Tensor]:
+        """Order, spread by `lambda_`, and the way back."""
+        x = self.lessons.vectors[torch.from_numpy(batch).to(self.device)]
         points = self._points(x)
         order, anchors, stored = self._ordered(x, points) if self.config.loss == "nearest" else self._ranked(points)
         spread = koleo(anchors)
-        restored = torch.zeros(())
+        terms = {"loss": order + self.lambda_ * spread, "order": order, "koleo": spread}
         if self.config.inverse:
             with self._quick():
                 back = self.network.restored(stored)
-            restored = (back - self.network.standard(x[: len(back)])).square().mean()
-        self.optimiser.zero_grad()
-        torch.autograd.backward(order + self.lambda_ * spread + self.config.restore * restored)
-        self.optimiser.step()
-        return torch.stack([order, spread, restored.to(order.device)]).detach().cpu()
+            terms["restored"] = (back - self.network.standard(x[: len(back)])).square().mean()
+            terms["loss"] = terms["loss"] + self.config.restore * terms["restored"]
+        return terms
 
     def _ordered(self, x: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss "nearest"; anchors; what is stored of them."""
@@ -227,12 +226,11 @@ class Training:
         """Points as they come back from their codes: rounded, or with noise of the size of rounding."""
         if self.through is not None:
             return straight_through(points, self.through)
-        noise = torch.randn(points.shape, generator=self.random).to(points.device)
+        noise = torch.randn(points.shape, generator=self.noises).to(points.device)
         return nn.functional.normalize(points + self.noise * noise, dim=1)
 
     def _quick(self) -> torch.autocast:
-        device = self.lessons.vectors.device
-        return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
 
     def _points(self, x: Tensor) -> Tensor:
         with self._quick():
@@ -258,9 +256,11 @@ class Training:
         rank = max(1, round(self.config.k_neg * len(references) / n))
         return references[neighbours(points, points[torch.from_numpy(references)], rank, own)[:, -1]]
 
-    def _validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Recall@10 of the held queries over the learning vectors, by way of the lattice and, where there is a way
-        back, of restored vectors; keeps the best epoch by the larger of both."""
+        back, of restored vectors; not in every epoch."""
+        if (self.epoch + 1) % self.schedule.validate and self.epoch + 1 < self.epochs:
+            return {}
         indexer = Lattice(r2=self.lattice.r2)
         points, queries = (
             xmr.Embeddings(self._embed(x).cpu().numpy(), "cosine") for x in (self.lessons.vectors, self.lessons.queries)
@@ -271,10 +271,15 @@ class Training:
         if self.config.inverse:
             given = xmr.Embeddings(self.network.standard(self.lessons.queries).cpu().numpy(), "l2")
             found["reranked"] = rerank(hits, given, codes, lambda some: self._restored(indexer.decode(some))).ids
-        recalls = {name: float((ids == self.lessons.truth[:, None]).any(axis=1).mean()) for name, ids in found.items()}
-        if max(recalls.values()) > self.recall:
-            self.recall, self.best = max(recalls.values()), _numbers(self.network.state_dict())
-        return recalls
+        return {name: float((ids == self.lessons.truth[:, None]).any(axis=1).mean()) for name, ids in found.items()}
+
+    def scored(self, figures: Mapping[str, float]) -> float:
+        """The larger of both recalls."""
+        return max(figures.values())
+
+    def extra(self) -> Arrays:
+        """The trials."""
+        return {"trials": self.trials}
 
     @torch.no_grad()
     def _restored(self, points: NDArray[np.float32]) -> xmr.Embeddings:
@@ -284,28 +289,6 @@ class Training:
         vectors = torch.cat([self.network.restored(part) for part in parts])
         self.network.train()
         return xmr.Embeddings(vectors.cpu().numpy(), "l2")
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """All that a checkpoint needs."""
-        kept = {"network": self.network.state_dict(), "best": {k: torch.from_numpy(v) for k, v in self.best.items()}}
-        kept |= {f"optimiser {i}": state for i, state in self.optimiser.state_dict()["state"].items()}
-        arrays = {
-            f"{part}/{name}": array for part, tensors in kept.items() for name, array in _numbers(tensors).items()
-        }
-        return arrays | {"epoch": np.array([self.epoch + 1]), "recall": np.array([self.recall])}
-
-    def _restore(self, saved: Arrays) -> None:
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, array in saved.items():
-            part, _, name = key.partition("/")
-            if name:
-                parts.setdefault(part, {})[name] = torch.from_numpy(array.copy())
-        self.network.load_state_dict(parts["network"])
-        self.best = _numbers(parts.get("best", {}))
-        optimiser = self.optimiser.state_dict()
-        optimiser["state"] = {int(part.split()[1]): state for part, state in parts.items() if part[:3] == "opt"}
-        self.optimiser.load_state_dict(optimiser)
-        self.epoch, self.recall = int(saved["epoch"][0]), float(saved["recall"][0])
 
 
 @functools.cache
@@ -344,19 +327,3 @@ def _nearest(x: Tensor, references: Tensor, k: int) -> Positions:
         return positions
     squares = references.square().sum(dim=1) - 2 * x @ references.T
     return np.asarray(squares.topk(k, largest=False).indices.cpu())
-
-
-def _numbers(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
-
-
-def _device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """True where bfloat16 products are quicker than float32 ones: twice or more, at no loss of recall."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    look = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 cannot say
-    return look is not None and bool(look().get("avx512_bf16"))

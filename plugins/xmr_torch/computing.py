@@ -24,8 +24,8 @@ def device(name: str) -> torch.device:
         where = torch.device(("cuda" if _count("cuda") else "cpu") if name == "auto" else name)
     except RuntimeError:
         where = torch.device("meta")  # an unknown name
-    if where.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError("device", name, "must be auto, cpu, cuda, mps, or one GPU of several, like cuda:1")
+    if where.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise ConfigError("device", name, "must be auto, cpu, cuda (or mps, xpu), or one of several such as cuda:1")
     count = _count(where.type)
     if (where.index or 0) >= count:
         there = f"torch can use {count} of them, counted from 0" if count else "there is no GPU that torch can use"
@@ -35,8 +35,9 @@ def device(name: str) -> torch.device:
 
 def _count(kind: str) -> int:
     """How many devices of a kind torch can use."""
-    if kind == "cuda":
-        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind in ("cuda", "xpu"):
+        module = getattr(torch, kind)
+        return int(module.device_count()) if module.is_available() else 0
     return int(kind == "cpu" or torch.backends.mps.is_available())
 
 

@@ -6,8 +6,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-__all__ = ["cosine", "geometric", "halves", "one_cycle", "steps"]
+__all__ = ["Course", "constant", "cosine", "geometric", "halves", "one_cycle", "steps"]
+
+Course = Callable[[float], float]  # progress to a share of the highest rate
+
+
+def constant(progress: float) -> float:
+    """1 throughout."""
+    return 1.0
 
 
 def one_cycle(progress: float, start: float = 0.02, rise: float = 20.0, peak: float = 0.0) -> float:

@@ -9,7 +9,7 @@ It holds no mathematics. A subclass says what a batch is and what the loss of a 
         def loss(self, batch):
             return {"loss": (self.network(self.x[batch]) - self.y[batch]).square().mean()}
 
-    training = Regression("regression", network, torch.optim.Adam(network.parameters()), epochs=10)
+    training = Regression("regression", network, torch.optim.Adam(network.parameters()), epochs=10, rate=1e-3)
     training.train()  # training.network is that of the best epoch
 """
 
@@ -31,6 +31,7 @@ from xmr_core.nested import below
 from xmr_core.progress import current_run
 from xmr_torch.arrays import Arrays, arrays, optimiser_arrays, restore_optimiser, tensors
 from xmr_torch.computing import randomness
+from xmr_torch.rates import Course, constant
 
 __all__ = ["Trainer"]
 
@@ -48,15 +49,22 @@ class Trainer(ABC, Generic[Batch]):
     """
 
     checkpoints: ClassVar[int] = 10  # of a training, at most; more: less is lost, more is written
-    remedy: ClassVar[str] = "a lower rate or a larger batch is needed"  # where the loss stops being finite
+    remedy: ClassVar[str] = "a lower rate than {rate:.3g} or a larger batch is needed"  # where a loss is not finite
 
     def __init__(
-        self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int, seed: int = 0
+        self,
+        name: str,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        epochs: int,
+        rate: float,
+        course: Course = constant,
+        seed: int = 0,
     ) -> None:
-        """`name` is shown beside progress and in errors. A parameter group of the optimiser may have a `share`, by
-        which its learning rate is multiplied."""
+        """`name` is shown beside progress and in errors. `rate` is the highest learning rate, `course` what it is
+        multiplied by on the way; a parameter group of the optimiser may have a `share`, another factor."""
         self.name, self.network, self.optimiser, self.epochs, self.seed = name, network, optimiser, epochs, seed
-        self.highest = float(optimiser.param_groups[0]["lr"])  # learning rate
+        self.highest, self.course = rate, course
         self.epoch = 0  # the one in progress, from 0
         self.score = math.nan  # of the best epoch in validation,
         self.best_epoch = -1  # its number,
@@ -74,7 +82,7 @@ class Trainer(ABC, Generic[Batch]):
 
     def rate(self, epoch: float) -> float:
         """The learning rate; 2.5 is half-way through the third epoch."""
-        return self.highest
+        return self.highest * self.course(epoch / self.epochs)
 
     def clip(self) -> None:
         """Limit the gradients, before each step."""
@@ -149,10 +157,8 @@ class Trainer(ABC, Generic[Batch]):
         """Raise ConfigError unless all values are finite."""
         if not np.isfinite(values).all():
             told = f"is {values}" if np.ndim(values) == 0 else "are not finite"
-            rate = self.optimiser.param_groups[0]["lr"]
-            raise ConfigError(
-                f"{self.name}: the {what} {told} in epoch {self.epoch + 1}; {self.remedy} (at rate {rate:.3g})"
-            )
+            remedy = self.remedy.format(rate=self.highest)
+            raise ConfigError(f"{self.name}: the {what} {told} in epoch {self.epoch + 1}; {remedy}")
 
     def _learn(self) -> dict[str, float]:
         """One epoch; the means over batches of what `loss` gives."""

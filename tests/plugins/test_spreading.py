@@ -434,7 +434,7 @@ def test_a_library_reranks_by_what_it_restores(tmp_path: Path) -> None:
         }.items():
             with pytest.raises(xmr.DataError, match=message):
                 db.search(vector=CLOUD[0], **dict(options))  # type: ignore[arg-type]
-        with pytest.raises(xmr.DataError, match="the text, picture, item or vector itself"):
+        with pytest.raises(xmr.DataError, match="the text, image, item or vector itself"):
             db.search(vector=xmr.Embeddings(directions(1, 8), "cosine"), rerank=50)
         db.add_embeddings(CLOUD, "plain", "pca(dim=8) >> lattice(r2=5)")
         with pytest.raises(xmr.ConfigError, match="pca knows no way back"):

@@ -43,9 +43,9 @@ def test_a_device_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, name: st
     assert str(device(name)) == found
 
 
-@pytest.mark.parametrize("name", ["", "potato", "cuda:-7", "cuda:x", "meta", "xpu"])
+@pytest.mark.parametrize("name", ["", "potato", "cuda:-7", "cuda:x", "meta", "ipu"])
 def test_an_unknown_device_is_refused(name: str) -> None:
-    with pytest.raises(xmr.ConfigError, match=f"device='{name}': must be auto, cpu, cuda, mps, or one GPU of several"):
+    with pytest.raises(xmr.ConfigError, match=f"device='{name}': must be auto, cpu, cuda"):
         device(name)
 
 
@@ -152,7 +152,7 @@ class Line(Trainer[Rows]):
         self.scores, self.seen = scores, 0
         with randomness(0, torch.device("cpu")):
             network = nn.Sequential(nn.Dropout(0.2), nn.Linear(3, 1))
-        super().__init__("line", network, torch.optim.Adam(network.parameters(), lr=rate), epochs, seed=1)
+        super().__init__("line", network, torch.optim.Adam(network.parameters()), epochs, rate, seed=1)
 
     def batches(self, rng: np.random.Generator) -> list[Rows]:
         return shuffled(len(self.x), 16, rng)
@@ -256,7 +256,7 @@ def test_the_global_random_numbers_are_left_alone() -> None:
 def test_a_loss_that_is_not_finite_stops_the_training_at_once() -> None:
     line = Line(3, rate=0.07)
     line.y[:] = torch.inf
-    with pytest.raises(xmr.ConfigError, match=r"line: the loss is inf in epoch 1; a lower rate .* \(at rate 0\.07\)"):
+    with pytest.raises(xmr.ConfigError, match=r"line: the loss is inf in epoch 1; a lower rate than 0\.07 "):
         line.train()
     assert line.seen == 0
 
