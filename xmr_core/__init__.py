@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xmr_core import datasets, measures
-from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance
+from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance, takes
 from xmr_core.errors import (
     ConfigError,
     DataError,
@@ -22,8 +22,10 @@ from xmr_core.errors import (
 from xmr_core.explain.attention import Attention
 from xmr_core.hookspecs import hookimpl
 from xmr_core.library import Library, open, register
+from xmr_core.library.evaluation import Evaluation, Figure
 from xmr_core.library.ingest import Added
 from xmr_core.library.results import Hit, Query, Results
+from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
 from xmr_core.search.exact import ExactIndex, nearest, select
 from xmr_core.types import (
@@ -59,9 +61,11 @@ __all__ = [
     "DuplicateComponentError",
     "Embeddings",
     "Encoder",
+    "Evaluation",
     "ExactIndex",
     "FeaturePairs",
     "Features",
+    "Figure",
     "Fuser",
     "Hit",
     "Hits",
@@ -82,6 +86,7 @@ __all__ = [
     "Questions",
     "Results",
     "SchemaVersionError",
+    "Space",
     "SpaceMismatchError",
     "SqlDistance",
     "StateError",
@@ -97,6 +102,7 @@ __all__ = [
     "pack_bits",
     "register",
     "select",
+    "takes",
     "unpack_bits",
 ]
 

@@ -7,13 +7,15 @@ constructor, so a stranger's component gets persistence for nothing. Three roles
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +47,21 @@ __all__ = [
     "SqlDistance",
     "State",
     "Stored",
+    "takes",
 ]
+
+P = ParamSpec("P")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from typing_extensions import TypeVar
+
+    C = TypeVar(
+        "C", bound=DataclassInstance, default=Any
+    )  # a component without a parameter has a config of which nothing is known
+else:
+    from typing import TypeVar
+
+    C = TypeVar("C")
 
 API_VERSION = 1  # a plugin module may state `XMR_API = 1`; another number is refused before its hooks are called
 
@@ -67,8 +83,36 @@ class Stored:
     version: int
 
 
-class Component:
-    """A name, a config and a state. Subclass one of the roles, not this.
+def takes(config: Callable[P, object]) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, P], None]]:
+    """Make a config's fields the keywords of a component, known to type checkers and `help`; it becomes its `Config`.
+
+        class PQ(Indexer[PQConfig]):
+            name = "pq"
+
+            @takes(PQConfig)
+            def __init__(self) -> None:
+                self.width = 8 * self.config.bytes
+
+    The body runs when `config` and `state` are set, and derives what it likes from them; often it is empty.
+    """
+
+    def declare(derive: Callable[[Any], None]) -> Callable[Concatenate[Any, P], None]:
+        def __init__(self: Any, /, *given: Any, **options: Any) -> None:  # noqa: N807 (it becomes that method)
+            Component.__init__(self, *given, **options)
+            derive(self)
+
+        functools.update_wrapper(__init__, derive)
+        own = inspect.signature(derive).parameters.values()
+        options = inspect.signature(config).parameters.values()
+        keywords = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+        vars(__init__).update(takes=config, __signature__=inspect.Signature([*own, *keywords], return_annotation=None))
+        return __init__
+
+    return declare
+
+
+class Component(Generic[C]):
+    """A name, a config and a state. Subclass one of the roles, not this; the parameter is the type of the config.
 
     >>> Hamming(bits=64)                    # doctest: +SKIP
     hamming(bits=64)
@@ -81,9 +125,10 @@ class Component:
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        cls.Config = getattr(vars(cls).get("__init__"), "takes", cls.Config)
         checked(cls.Config)
 
-    def __init__(self, config: Any = None, state: State | None = None, **options: Any) -> None:
+    def __init__(self, config: C | None = None, state: State | None = None, **options: Any) -> None:
         """`config` is a `Config`, or its fields as keywords; `state` comes from a fit, and is not copied.
 
         Raises ConfigError on an unknown option or a value out of range.
@@ -92,7 +137,7 @@ class Component:
             config = self._config(self.migrate(options, {}, self.version)[0])
         elif options or not isinstance(config, self.Config):
             raise ConfigError(f"{self.name}: expected a {self.Config.__name__} or its fields as keywords")
-        self.config = config
+        self.config: C = config
         self.state: dict[str, NDArray[Any]] = dict(state or {})
         self._stored: Stored | None = None
 
@@ -211,7 +256,7 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
 
 
-class Encoder(Component, ABC):
+class Encoder(Component[C], ABC):
     """Pictures and sentences to features: `fit(pairs)`, `encode(items)`.
 
     `forms` says what it gives for each modality that it takes. `metric` is how its vectors want to be compared.
@@ -248,7 +293,7 @@ class Encoder(Component, ABC):
             raise DataError(f"{self.name} encodes {' and '.join(sorted(self.forms))}, not {modality}")
 
 
-class Fuser(Component, ABC):
+class Fuser(Component[C], ABC):
     """Features to one embedding an item: `fit(features of pairs)`, `fuse(features)`.
 
     `accepts` names the forms it takes; `metric` is the metric of what it gives (override the property where it depends
@@ -299,7 +344,7 @@ class SqlDistance:
     tables: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
 
-class Indexer(Component, ABC):
+class Indexer(Component[C], ABC):
     """Embeddings to codes, and an index over codes: `fit`, `encode`, `build`, `distances`.
 
     The codes are what is stored; an index is made from codes and state and may be thrown away. `metrics` are those it

@@ -36,7 +36,6 @@ __all__ = [
     "StorageError",
     "UnknownComponentError",
     "XmrError",
-    "named",
 ]
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pluggy
 
@@ -148,6 +148,18 @@ class Registry:
         """True where somebody claims the name."""
         return (role, name) in self._claims
 
+    @overload
+    def find(self, role: Literal["encoder"], name: str) -> type[Encoder]: ...
+    @overload
+    def find(self, role: Literal["fuser"], name: str) -> type[Fuser]: ...
+    @overload
+    def find(self, role: Literal["indexer"], name: str) -> type[Indexer]: ...
+    @overload
+    def find(self, role: Literal["answerer"], name: str) -> type[Answerer]: ...
+    @overload
+    def find(self, role: Literal["store"], name: str) -> type[Store]: ...
+    @overload
+    def find(self, role: Role, name: str) -> type[Any]: ...
     def find(self, role: Role, name: str) -> type[Any]:
         """The class of that name. Raises UnknownComponentError (naming the nearest), DuplicateComponentError."""
         claims = self._claims.get((role, name), [])

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Component, Form
+from xmr_core.components import C, Component, Form
 from xmr_core.errors import DataError
 from xmr_core.explain.attention import Attention
 from xmr_core.explain.drawing import draw
@@ -109,7 +109,7 @@ class QuestionFeatures:
         return QuestionFeatures(_rows(self.images, images), _rows(self.questions, positions), image_of, answers)
 
 
-class Answerer(Component, ABC):
+class Answerer(Component[C], ABC):
     """Features of pictures and of questions to answers: `fit(questions)`, `answer(questions)`.
 
     `accepts` names the forms it takes of each modality. `encoder_wanted` is the recipe of the encoder that stands
@@ -182,7 +182,11 @@ class Answers(Sequence[Answer]):
     def __len__(self) -> int:
         return int(self.texts.size)
 
-    def __getitem__(self, place: Any) -> Any:
+    @overload
+    def __getitem__(self, place: int) -> Answer: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Answer]: ...
+    def __getitem__(self, place: int | slice) -> Answer | list[Answer]:
         return list(self)[place]
 
     def __iter__(self) -> Iterator[Answer]:

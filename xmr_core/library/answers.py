@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import leave_no_empty
 from xmr_core.progress import current_run, encode_cached, use_run
 from xmr_core.recipes import calls
-from xmr_core.registry import default
+from xmr_core.registry import Role, default
 from xmr_core.store import AnswererRecord, PartRecord, RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Items, as_ids
 from xmr_core.vqa import Answerer, Answers, QuestionFeatures, Questions, accuracies, frequent_answers
@@ -83,7 +83,9 @@ class Learnt:
         record = store.load_answerer(name)
         made: dict[str, Any] = {}
         for part in record.parts:
-            made[part.role] = default().find(part.role, part.name).load(part.options, part.state, part.version)  # type: ignore[arg-type]
+            made[part.role] = (
+                default().find(cast(Role, part.role), part.name).load(part.options, part.state, part.version)
+            )
             if made[part.role].fingerprint() != part.fingerprint:
                 raise SpaceMismatchError(
                     f"answerer {name!r}: {part.name} is not what it was learnt with: other weights are installed; "

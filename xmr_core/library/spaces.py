@@ -8,14 +8,14 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from xmr_core.components import Index
 from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
 from xmr_core.recipes import Pipeline
-from xmr_core.registry import default
+from xmr_core.registry import Role, default
 from xmr_core.search.exact import ExactIndex
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Layout
@@ -53,7 +53,7 @@ class Space:
         record = store.load_space(name, version)
         made: list[Any] = []
         for part in record.parts:
-            component = default().find(part.role, part.name).load(part.options, part.state, part.version)  # type: ignore[arg-type]
+            component = default().find(cast(Role, part.role), part.name).load(part.options, part.state, part.version)
             if component.fingerprint() != part.fingerprint:
                 raise SpaceMismatchError(
                     f"space {name!r}: {part.name} is not what made its codes (fingerprint "

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Indexer, SqlDistance
+from xmr_core.components import C, Indexer, SqlDistance
 from xmr_core.errors import DataError, SpaceMismatchError
 from xmr_core.search.distances import Scan, distances
 from xmr_core.types import Codes, Embeddings, Metric
@@ -24,7 +24,7 @@ from xmr_core.types import Codes, Embeddings, Metric
 __all__ = ["VectorIndexer"]
 
 
-class VectorIndexer(Indexer):
+class VectorIndexer(Indexer[C]):
     """An indexer whose codes are the vectors, float32, 4 bytes a dimension. `fit` learns their metric and width."""
 
     metrics: ClassVar[frozenset[str]] = frozenset({"l2", "ip", "cosine"})
