@@ -33,7 +33,7 @@ INDEXES = (
     "pca(dim=128) >> pq(bytes=64)",
     "pca(dim=64) >> pq(bytes=16)",
     "pca(dim=32) >> pq(bytes=8)",
-    "catalyzer(inverse=0, epochs=20) >> lattice",
+    "catalyzer(inverse=None, epochs=20) >> lattice",
     "pca(dim=24) >> lattice",
 )
 SEEDS = (0, 1, 2)

@@ -169,7 +169,7 @@ class Ours(Contender):
 def contenders(b: int, d: int, catalyzer: str, keep: Path | None) -> Iterator[Contender]:
     """Those of b bytes for vectors of d dimensions."""
     more = f", {catalyzer}" if catalyzer else ""
-    recipes = [f"catalyzer(dim={8 * b}, inverse=0, epochs=15) >> sign >> hamming"]
+    recipes = [f"catalyzer(dim={8 * b}, inverse=None, epochs=15) >> sign >> hamming"]
     if b in RADII:
         own = "" if b == 8 else f", r2={RADII[b]}, epochs=20"  # trained for the rounding of its lattice
         fusers = (f"catalyzer(dim=24{own}{more})", "pca(dim=24)")

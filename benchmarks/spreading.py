@@ -1,7 +1,7 @@
 """What lambda does: the catalyzer's points in two dimensions, and evenness and recall in 24, for several lambda.
 
     python benchmarks/spreading.py --learn learn.npy --base base.npy --queries query.npy [--truth groundtruth.npy]
-        [--options "loss='rank', inverse=0, hidden=512, epochs=6"] [--lambdas 0 0.005 0.01 0.02 0.05 0.1]
+        [--options "loss='rank', inverse=None, hidden=512, epochs=6"] [--lambdas 0 0.005 0.01 0.02 0.05 0.1]
         [--out docs/figures]
 
 Needs the extra `plots`. Writes spreading-circle.png, after Figure 2 of the paper (Sablayrolles et al., ICLR 2019), and
@@ -92,7 +92,8 @@ def main() -> None:
     for name in ("learn", "base", "queries"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--truth", type=Path, help="(q, 1 or more) positions, the nearest first; else computed")
-    parser.add_argument("--options", default="loss='rank', inverse=0, hidden=512, epochs=6", help="of every catalyzer")
+    options = "loss='rank', inverse=None, hidden=512, epochs=6"
+    parser.add_argument("--options", default=options, help="of every catalyzer")
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1])
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     args = parser.parse_args()
@@ -105,7 +106,7 @@ def main() -> None:
     for lambda_, spread, recall in rows:
         table.add_row(f"{lambda_:g}", f"{spread:.2f}", f"{recall:.4f}")
     Console().print(table)
-    on_circles(learn[:20_000], "loss='rank', inverse=0, hidden=256, epochs=10", args.out / "spreading-circle.png")
+    on_circles(learn[:20_000], "loss='rank', inverse=None, hidden=256, epochs=10", args.out / "spreading-circle.png")
 
 
 if __name__ == "__main__":

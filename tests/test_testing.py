@@ -8,13 +8,14 @@ import sys
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 
 import xmr_core as xmr
 from xmr_core.images import check_images, decode_images
+from xmr_core.options import Range
 from xmr_core.search.distances import distances
 from xmr_core.search.exact import positions_of
 from xmr_core.testing import clustered, conformance, feature_pairs, pairs
@@ -323,6 +324,40 @@ class TakesAnyVersion(Centred):
         return super().load(options, state, cls.version)
 
 
+class SaysNothingOfAnOption(Centred):
+    @dataclass(frozen=True)
+    class Config:
+        scale: Annotated[float, Range(0, 9), "scale of the vectors"] = 1.0
+        seed: int = 0
+
+
+class StartsOutOfItsRange(Centred):
+    @dataclass(frozen=True)
+    class Config:
+        scale: Annotated[float, Range(0, 9), "scale of the vectors"] = 10.0
+
+
+class RefusesItsOwnEdge(Centred):
+    @dataclass(frozen=True)
+    class Config:
+        scale: Annotated[int, Range(1, 9), "scale of the vectors"] = 1
+
+        def __post_init__(self):
+            if self.scale == 9:
+                raise xmr.ConfigError("scale", self.scale, "must be between 1 and 9")
+
+
+class ClampsItsOptions(Centred):
+    @dataclass(frozen=True)
+    class Config:
+        scale: Annotated[int, Range(1, 9), "scale of the vectors"] = 1
+
+    def __init__(self, config=None, state=None, **options):
+        if "scale" in options:
+            options["scale"] = max(1, min(options["scale"], 9)) if isinstance(options["scale"], int) else 1
+        super().__init__(config, state, **options)
+
+
 # indexes that break it, each one search that goes wrong
 
 
@@ -454,6 +489,11 @@ INDEXERS = [
     (HidesItsOptions, "test_its_repr_is_a_recipe"),
     (TakesAnyOption, "test_an_unknown_option_is_refused"),
     (TakesAnyVersion, "test_a_state_of_another_version_is_refused"),
+    (SaysNothingOfAnOption, "test_every_option_has_a_meaning"),
+    (StartsOutOfItsRange, "test_its_defaults_are_allowed"),
+    (RefusesItsOwnEdge, "test_the_edges_of_a_range_are_allowed"),
+    (ClampsItsOptions, "test_one_step_beyond_a_range_is_refused"),
+    (ClampsItsOptions, "test_a_value_of_another_type_is_refused"),
 ]
 
 INDEXES = [

@@ -111,12 +111,17 @@ class Range:
     def __str__(self) -> str:
         of = "" if self.step is None else f"a multiple of {self.step}"
         if self.least is not None and self.most is not None:
-            return f"{of} between {self.least} and {self.most}".strip()
+            return f"{of} between {self.least} and {_shown(self.most)}".strip()
         if self.least is not None and self.below is None:
             return f"{of}, {self.least} or more" if of else f"{self.least} or more"
         bounds = (("at least", self.least), ("above", self.above), ("at most", self.most), ("below", self.below))
         told = " and ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
         return f"{of} {told}".strip() or "finite"
+
+
+def _shown(bound: float) -> str:
+    """A bound as people read it."""
+    return "2**63 - 1" if bound == 2**63 - 1 else f"{bound:,}"
 
 
 def _next(value: float, direction: int, step: int | None) -> float:
@@ -290,8 +295,8 @@ def _is_of(value: object, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return any(_same(value, choice) for choice in get_args(kind))
     kind = get_origin(kind) or kind
-    if not isinstance(kind, type):
-        return True  # Any, and what cannot be checked
+    if kind is Any or not isinstance(kind, type):
+        return True  # a type variable, say, cannot be checked
     if isinstance(value, bool) and kind is not bool:
         return kind is object
     return isinstance(value, kind) or (kind is float and isinstance(value, int))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,9 @@ NAMED = 10  # texts an error message names
 class MinilmConfig:
     """What it gives of a text."""
 
-    tokens: bool = False  # a vector for each word piece, 1.5 KB each and not cached, instead of one for the whole text
+    tokens: Annotated[
+        bool, "a vector for each word piece, 1.5 KB each and not cached, instead of one for the whole text"
+    ] = False
 
 
 class Minilm(xmr.Encoder):

@@ -189,7 +189,7 @@ def test_the_fingerprint_knows_the_weights(weights: str, tmp_path: Path) -> None
         ({"package": "keras"}, "must be one of timm, torchvision"),
         ({"package": "torchvision", "model": "nothing"}, "torchvision has none of that name"),
         ({"package": "torchvision", "model": "vgg"}, "do not fit 'vgg'"),
-        ({"side": 8}, "must be between 32 and 2048"),
+        ({"side": 8}, "must be between 32 and 2,048"),
         ({"weights": "nowhere.pt"}, "cannot be read"),
         ({"weights": ""}, "must be the path of a file"),
     ],

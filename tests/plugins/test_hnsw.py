@@ -180,7 +180,7 @@ def test_a_missing_hnswlib_is_reported_with_the_line_that_installs_it(monkeypatc
         ({"m": 1}, "m=1: must be between 2 and 512"),
         ({"m": 10**9}, "m=1000000000: must be between 2 and 512"),
         ({"m": 32, "ef_construction": 16}, "ef_construction=16: must be 32 or more"),
-        ({"ef": 0}, "ef=0: must be between 1 and 100000"),
+        ({"ef": 0}, "ef=0: must be between 1 and 100,000"),
         ({"threads": 0}, "threads=0: must be between 1 and 256, or None"),
     ],
 )

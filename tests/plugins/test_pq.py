@@ -297,7 +297,7 @@ def test_fewer_vectors_than_lists_make_fewer_lists() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bytes": 0}, "bytes=0: must be between 1 and 1024"),
+        ({"bytes": 0}, "bytes=0: must be between 1 and 1,024"),
         ({"bits": 9}, "bits=9: must be between 1 and 8"),
         ({"bytes": 4, "bits": 5}, "4 bytes must hold a whole number of symbols"),
         ({"rotation": "pca"}, "rotation='pca': must be 'opq' or None"),

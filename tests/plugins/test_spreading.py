@@ -401,7 +401,7 @@ def test_the_way_back_in_numpy_is_the_network_s() -> None:
 
 
 def test_without_a_way_back_nothing_is_restored() -> None:
-    fitted = Catalyzer(**QUICK, inverse=0).fit(pictures(CLOUD))
+    fitted = Catalyzer(**QUICK, inverse=None).fit(pictures(CLOUD))
     with pytest.raises(xmr.ConfigError, match="give inverse=1024"):
         fitted.restore(cosine(directions(2, 8)))
 
@@ -481,7 +481,7 @@ def test_the_catalyzer_beats_the_control() -> None:
 def test_lambda_spreads() -> None:
     values = []
     for lambda_ in (0.0, 0.05):
-        fitted = Catalyzer(**QUICK, loss="rank", inverse=0, lambda_=lambda_).fit(pictures(CLOUD))
+        fitted = Catalyzer(**QUICK, loss="rank", inverse=None, lambda_=lambda_).fit(pictures(CLOUD))
         points = fitted.fuse(xmr.Features.of_vectors("image", CLOUD)).values
         values.append(koleo(torch.from_numpy(points)).item())
     assert values[1] < values[0] - 0.2

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from xmr_core.errors import ConfigError, NotFittedError, StateVersionError, XmrError
+from xmr_core.options import Option, Range, options_of
 from xmr_core.recipes import calls
 from xmr_core.testing.report import Report
 
@@ -147,6 +148,38 @@ class Laws:
         assert name == component.name, f"repr begins with {name!r}, the name is {component.name!r}"
         assert type(component)(**options).config == component.config, f"{component!r} reads back as another config"
 
+    # options
+
+    def test_every_option_has_a_meaning(self) -> None:
+        silent = [option.name for option in self._declared() if not option.meaning]
+        assert not silent, (
+            f"no meaning of {', '.join(silent)}: write Annotated[int, Range(1, 9), 'description and cost']"
+        )
+
+    def test_its_defaults_are_allowed(self) -> None:
+        for option in self._declared():
+            if not option.required:
+                option.check(option.default)
+
+    def test_the_edges_of_a_range_are_allowed(self) -> None:
+        for option, value in self._edges(0):
+            try:
+                self._with(option, value)
+            except ConfigError as error:  # what joins several options may refuse it, its own range may not
+                rule = f"must be {option.allowed}"
+                assert rule not in str(error), f"{option.name}={value!r} is an edge of its range: {error}"
+
+    def test_one_step_beyond_a_range_is_refused(self) -> None:
+        for option, value in self._edges(1):
+            with refuses(ConfigError, f"{option.name}={value!r}, beyond {option.allowed},"):
+                self._with(option, value)
+
+    def test_a_value_of_another_type_is_refused(self) -> None:
+        for option in self._declared():
+            if not {Any, object} & set(option.kinds):
+                with refuses(ConfigError, f"a bare object() as {option.name}"):
+                    self._with(option, object())
+
     # fit
 
     def test_fit_returns_a_new_component(self) -> None:
@@ -225,6 +258,25 @@ class Laws:
         look = f"import sys, {module}; print(*sorted(set({HEAVY}) & set(sys.modules)))"
         heavy = in_new_process(["-c", look], tmp_path).split()
         assert not heavy, f"import {module} imports {', '.join(heavy)}; import them in the functions that use them"
+
+    def _declared(self) -> tuple[Option, ...]:
+        """The options, where the component declares any."""
+        options = options_of(type(self.case.component).Config)
+        if not any(option.meaning or option.rule for option in options):
+            pytest.skip(f"{self.case.component.name} declares no options")
+        return options
+
+    def _edges(self, side: Literal[0, 1]) -> Iterator[tuple[Option, float]]:
+        """Options with the values at the edges of their ranges, or with those one step beyond."""
+        for option in self._declared():
+            if isinstance(option.rule, Range):
+                for value in option.rule.edges(float if float in option.kinds else int)[side]:
+                    yield option, value
+
+    def _with(self, option: Option, value: object) -> Any:
+        """The component with one option changed."""
+        component = self.case.component
+        return type(component)(**{**component.options(), option.name: value})
 
     def _needing_fit(self) -> Any:
         if not self.case.component.needs_fit:

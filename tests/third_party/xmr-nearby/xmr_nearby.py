@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_core.options import Range, Seed
 from xmr_core.search.distances import distances as all_pairs
 from xmr_core.search.exact import check_search, positions_of
 
@@ -19,12 +21,10 @@ ROUNDING = 1e-5  # of a distance: what float32 may get wrong
 class PivotsConfig:
     """Options of `pivots`."""
 
-    pivots: int = 16  # points of reference; more: fewer distances to work out, 4 bytes a vector each
-    seed: int = 0  # chooses the first pivot
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.pivots <= 256:
-            raise xmr.ConfigError("pivots", self.pivots, "must be between 1 and 256")
+    pivots: Annotated[
+        int, Range(1, 256), "points of reference; more: fewer distances to compute, 4 bytes a vector each"
+    ] = 16
+    seed: Annotated[Seed, "chooses the first pivot"] = 0
 
 
 class Pivots(xmr.Indexer):
