@@ -388,7 +388,7 @@ def test_lost_parts_are_told(learnt: Library) -> None:
 
 def test_a_changed_state_is_refused(learnt: Library) -> None:
     learnt.sql("UPDATE xmr.parts SET fingerprint = 'other' WHERE role = 'answerer'")
-    learnt._answerers.clear()
+    learnt._session._answerers.clear()
     with pytest.raises(xmr.SpaceMismatchError, match="guess is not what it was learnt with"):
         learnt.answerer()
 
