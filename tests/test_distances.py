@@ -11,17 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from xmr_core.search import distances as module
-from xmr_core.search.distances import (
-    Scan,
-    distances,
-    hamming_counts,
-    hits_of_pairs,
-    pair_distances,
-    reach,
-    stacked,
-    unit,
-)
-from xmr_core.search.exact import empty_hits, select
+from xmr_core.search.distances import Scan, distances, hamming_counts, pair_distances, reach, unit
+from xmr_core.search.hits import empty_hits, hits_of_pairs, select, stacked
 from xmr_core.testing import clustered
 from xmr_core.types import Hits, Metric, unpack_bits
 

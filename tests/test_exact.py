@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
-from xmr_core.search.exact import positions_of, select
+from xmr_core.search.hits import check_search, positions_of, select
 
 
 def plain(distances: np.ndarray, ids: np.ndarray, k: int) -> list[int]:
@@ -43,7 +43,5 @@ def test_positions_of_leaves_out_what_is_not_there() -> None:
 
 @pytest.mark.parametrize(("k", "within"), [(None, None), (0, None), (None, np.nan)])
 def test_a_search_for_nothing_is_refused(k: int | None, within: float | None) -> None:
-    from xmr_core.search.exact import check_search
-
     with pytest.raises(xmr.DataError):
         check_search(k, within)

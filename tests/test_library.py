@@ -467,6 +467,17 @@ def test_a_query_that_cannot_be_says_so(fitted: Library, asked: dict[str, object
         fitted.search(**asked)  # type: ignore[arg-type]
 
 
+def test_numbers_may_be_those_of_numpy(db: Library) -> None:
+    db.fit("toy >> sign >> hamming", name="toy", seed=np.int64(3))
+    item = int(db.store.ids("image")[0])
+    want = db.search(item=item, k=3, within=9.0)
+    for whole, real in ((np.int64, np.float64), (np.int32, np.float32), (np.int16, np.int64)):
+        k, within, number, two = whole(3), real(9), whole(item), whole(2)
+        found = db.search(item=number, k=k, within=within)
+        assert found.ids.tolist() == want.ids.tolist()
+        assert db.audit(k=two, sample=two, seed=two) == db.audit(k=2, sample=2, seed=2)
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", True, 1 << 63])
 def test_a_seed_is_a_whole_number(db: Library, seed: int) -> None:
     with pytest.raises(xmr.ConfigError, match="seed="):

@@ -17,7 +17,7 @@ import xmr_core as xmr
 from xmr_core.images import check_images, decode_images
 from xmr_core.options import Range
 from xmr_core.search.distances import distances
-from xmr_core.search.exact import positions_of
+from xmr_core.search.hits import positions_of
 from xmr_core.testing import clustered, conformance, feature_pairs, pairs
 from xmr_core.testing.contract import Laws
 
@@ -458,6 +458,23 @@ class DependsOnItsBatch(CentredIndex):
         return super().search(xmr.Embeddings(values, queries.metric), k, within, among)
 
 
+class CountsInPythonAlone(CentredIndex):
+    def search(self, queries, k=10, within=None, among=None):
+        if not isinstance(k, int | None):
+            raise TypeError("'int' object expected")
+        return super().search(queries, k, within, among)
+
+
+class TakesAMaskForIds(CentredIndex):
+    def search(self, queries, k=10, within=None, among=None):
+        return super().search(queries, k, within, None if among is None else np.asarray(among).astype(np.int64))
+
+
+class IgnoresThePositions(CentredIndex):
+    def _search(self, queries, k, within, positions):
+        return self._exhaustive(queries, k, within, None)
+
+
 class SavesNothing(CentredIndex):
     def save(self, folder):
         return True
@@ -500,6 +517,9 @@ INDEXES = [
     (Reversed, "test_distances_are_true_and_ascending"),
     (GivesTiesToTheLargerId, "test_ties_go_to_the_smaller_id"),
     (CutsTiesAnywhere, "test_ties_go_to_the_smaller_id"),
+    (CountsInPythonAlone, "test_numbers_may_be_those_of_numpy"),
+    (TakesAMaskForIds, "test_a_search_for_nothing_is_refused"),
+    (IgnoresThePositions, "test_a_filter_lets_only_its_ids_through"),
     (FiltersAfterwards, "test_a_filter_never_costs_hits"),
     (IgnoresTheFilter, "test_a_filter_lets_only_its_ids_through"),
     (ChokesOnStrangers, "test_a_filter_of_few_none_or_strangers_is_padded"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
+from xmr_core.options import as_float, as_int
 from xmr_core.types import as_bits, as_vectors
 
 
@@ -85,3 +86,23 @@ def test_vectors_survive_being_codes() -> None:
 def test_bits_are_not_fused_further() -> None:
     with pytest.raises(xmr.DataError, match="cannot be fused"):
         xmr.Embeddings(np.zeros((1, 8), np.uint8), "hamming").as_features("image")
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])
+def test_a_whole_number_may_be_counted_by_anyone(value: object) -> None:
+    assert type(as_int(value, "k", 1)) is int
+    assert as_int(value, "k", 1, 3) == 3
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float64(3), "3", None, np.arange(3), -1, 9])
+def test_what_is_no_whole_number_in_range_is_refused_by_name(value: object) -> None:
+    with pytest.raises(xmr.ConfigError, match=r"^rows=.*: must be a whole number, from 0 to 8$"):
+        as_int(value, "rows", 0, 8, xmr.ConfigError)
+
+
+def test_a_finite_number_is_cut_to_float32() -> None:
+    assert [as_float(value, "x") for value in (2, np.float32(0.5), np.int8(-3))] == [2.0, 0.5, -3.0]
+    assert as_float(-1e300, "x") == -float(np.finfo(np.float32).max)
+    for value in (True, "2", None, np.nan, np.inf, 10**400):
+        with pytest.raises(xmr.DataError, match=r"^x="):
+            as_float(value, "x")

@@ -27,7 +27,8 @@ from xmr_core.library.ingest import Added
 from xmr_core.library.results import Hit, Query, Results
 from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
-from xmr_core.search.exact import ExactIndex, nearest, select
+from xmr_core.search.exact import ExactIndex, nearest
+from xmr_core.search.hits import select
 from xmr_core.types import (
     IMAGE,
     TEXT,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import ConfigError, DataError, NotFittedError, SpaceMismatchError, StateVersionError
 from xmr_core.options import checked, options_of
+from xmr_core.search.index import Index
 from xmr_core.types import (
     IMAGE,
     TEXT,
@@ -29,7 +30,6 @@ from xmr_core.types import (
     Embeddings,
     FeaturePairs,
     Features,
-    Hits,
     Items,
     Metric,
     Pairs,
@@ -396,27 +396,3 @@ class Indexer(Component[C], ABC):
     def load_index(self, folder: Path, codes: Codes) -> Index | None:
         """The index that `Index.save` wrote into `folder` for these codes, or None to build anew."""
         return None
-
-
-class Index(ABC):
-    """What an Indexer builds: `search`. Never stored but as a cache."""
-
-    @abstractmethod
-    def search(
-        self,
-        queries: Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
-    ) -> Hits:
-        """The k nearest of each query (all, where k is None and `within` is given), ascending distance, ties to the
-        smaller id; only those of distance <= `within`; only among the ids of `among` (ascending). Where fewer than k
-        qualify, -1 and inf. A filter never costs hits: k are returned where k qualify. Raises DataError."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many items can be found."""
-
-    def save(self, folder: Path) -> bool:
-        """Write the index into the empty `folder` for `Indexer.load_index`; False where building is as quick."""
-        return False

@@ -10,6 +10,8 @@
 The core checks every value when a config is made, `xmr plugins NAME` prints the options, and the contract suite tries
 the edges of each range. Fields without `Annotated` are checked against their type alone. The last rule and the last
 text of an annotation count, so that `Annotated[Seed, "of the k-means"]` keeps the range and says something else.
+
+`as_int` and `as_float` check numbers that are arguments of functions.
 """
 
 from __future__ import annotations
@@ -18,16 +20,28 @@ import dataclasses
 import functools
 import inspect
 import math
+import operator
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from types import NoneType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    SupportsIndex,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
-from xmr_core.errors import ConfigError
+from xmr_core.errors import ConfigError, DataError
 
 __all__ = [
     "Batch",
@@ -44,12 +58,15 @@ __all__ = [
     "Seed",
     "Validation",
     "VectorMetric",
+    "as_float",
+    "as_int",
     "checked",
     "options_of",
     "unset",
 ]
 
 MISSING = dataclasses.MISSING
+FARTHEST = float(np.finfo(np.float32).max)
 Config = TypeVar("Config", bound=type[Any])
 
 
@@ -304,3 +321,43 @@ def _is_of(value: object, kind: Any) -> bool:
 
 def _named(kind: Any) -> str:
     return "None" if kind is NoneType else getattr(kind, "__name__", str(kind))
+
+
+def as_int(
+    value: object,
+    what: str,
+    least: int,
+    most: int | None = None,
+    error: type[DataError] | type[ConfigError] = DataError,
+) -> int:
+    """A whole number as Python's int, from whatever numpy or another library counts with; True is not 1, 2.0 not 2.
+
+    Raises `error` unless `least` <= value <= `most`.
+    """
+    number = _whole(value)
+    if number is None or number < least or (most is not None and number > most):
+        wanted = f"from {least} to {most}" if most is not None else f"{least} or more"
+        raise error(f"{what}={value!r}: must be a whole number, {wanted}")
+    return number
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of several, or of floats
+        return None
+
+
+def as_float(value: object, what: str) -> float:
+    """A finite number as Python's float, cut to the range of float32. Raises DataError; True is not 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DataError(f"{what}={value!r}: must be a number")
+    try:
+        number = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        number = np.inf
+    if not np.isfinite(number):
+        raise DataError(f"{what}={value!r}: must be finite")
+    return min(max(number, -FARTHEST), FARTHEST)

@@ -39,6 +39,8 @@ from xmr_core.options import (
     Seed,
     Validation,
     VectorMetric,
+    as_float,
+    as_int,
     unset,
 )
 from xmr_core.progress import Run, current_run, encode_cached, use_run
@@ -47,17 +49,16 @@ from xmr_core.search.distances import (
     Scan,
     distances,
     hamming_counts,
-    hits_of_pairs,
     pair_distances,
     reach,
-    stacked,
     true_cells,
     unit,
 )
-from xmr_core.search.exact import ExactIndex, check_search, empty_hits, nearest, positions_of, select
+from xmr_core.search.exact import ExactIndex, nearest
+from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, put, select, stacked
 from xmr_core.search.reranking import rerank
 from xmr_core.search.rotations import hyperplanes, itq, principal_axes, random_rotation
-from xmr_core.search.vector_indexer import VectorIndexer
+from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
 from xmr_core.store import Store
 from xmr_core.types import (
     IMAGE,
@@ -126,18 +127,20 @@ __all__ = [
     "StateError",
     "Store",
     "Validation",
+    "VectorIndex",
     "VectorIndexer",
     "VectorMetric",
     "accuracies",
     "as_array",
     "as_bits",
+    "as_float",
     "as_ids",
+    "as_int",
     "as_vectors",
     "average_precision",
     "below",
     "between",
     "check_images",
-    "check_search",
     "component",
     "current_run",
     "decode_image",
@@ -160,6 +163,7 @@ __all__ = [
     "pair_distances",
     "positions_of",
     "principal_axes",
+    "put",
     "random_rotation",
     "reach",
     "rerank",

@@ -23,6 +23,7 @@ __all__ = [
     "Embeddings",
     "FeaturePairs",
     "Features",
+    "Float",
     "Hits",
     "Ids",
     "Int",
@@ -46,6 +47,7 @@ Metric = Literal["l2", "ip", "cosine", "hamming"]
 METRICS: tuple[str, ...] = get_args(Metric)
 LayoutKind = Literal["bits", "pq", "lattice", "float"]
 Int: TypeAlias = int | np.integer[Any]
+Float: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Texts: TypeAlias = str | Sequence[str]
 Ids: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 LARGEST_ID = 1 << 62  # leaves room to go on counting

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.search.distances import hamming_counts, hits_of_pairs, stacked
-from xmr_core.search.exact import check_search, empty_hits, positions_of
+from xmr_core.search.distances import hamming_counts
+from xmr_core.search.hits import empty_hits, hits_of_pairs, stacked
 
 BLOCK = 1 << 16  # distances that are sorted at once, where there are several queries: they fit in the cache
 LOOKUPS = 256  # queries whose radius is searched at once
@@ -44,7 +44,7 @@ class Hamming(xmr.Indexer):
 
     def distances(self, queries: xmr.Embeddings, codes: xmr.Codes) -> NDArray[np.float32]:
         """(q, n) differing bits."""
-        return hamming_counts(_of_width(self.queries(queries), codes), codes.values).astype(np.float32)
+        return hamming_counts(_of_width(self.queries(queries), codes).values, codes.values).astype(np.float32)
 
     def sql(self) -> xmr.SqlDistance:
         """Differing bits, counted word by word."""
@@ -52,40 +52,26 @@ class Hamming(xmr.Indexer):
 
 
 class HammingIndex(xmr.Index):
-    """A scan of all codes: faiss for few hits and for a radius, a stable counting sort for many."""
+    """A scan of all codes, exact: faiss for few hits and for a radius, a stable counting sort for many. Full rankings
+    take 12 bytes a query and code, the hits themselves."""
 
-    def __init__(self, indexer: Hamming, codes: xmr.Codes) -> None:
-        self.indexer, self.codes = indexer, codes
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def search(
-        self,
-        queries: xmr.Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
+    def _search(
+        self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> xmr.Hits:
-        """See `Index.search`; always exact. Full rankings take 12 bytes a query and code, the hits themselves."""
-        check_search(k, within)
-        bits = _of_width(self.indexer.queries(queries), self.codes)
-        codes = self.codes if among is None else self.codes.take(positions_of(self.codes.ids, among))
+        codes = self.codes if positions is None else self.codes.take(positions)
         if k is None:
-            assert within is not None  # as check_search has seen to
-            return _within(bits, codes, within)
-        hits = (_sorted if k * SORTS_FROM >= len(codes) else _counted)(bits, codes, k)
-        if within is not None:
-            far = hits.distances > within
-            hits.ids[far], hits.distances[far] = -1, np.inf
-        return hits
+            assert within is not None  # one of the two is given
+            return _within(queries.values, codes, within)
+        return (_sorted if k * SORTS_FROM >= len(codes) else _counted)(queries.values, codes, k)
+
+    def _checked(self, queries: xmr.Embeddings) -> xmr.Embeddings:
+        return _of_width(super()._checked(queries), self.codes)
 
 
-def _of_width(queries: xmr.Embeddings, codes: xmr.Codes) -> Bits:
+def _of_width(queries: xmr.Embeddings, codes: xmr.Codes) -> xmr.Embeddings:
     if queries.dim != codes.layout.dim:
         raise xmr.DataError(f"hamming: expected queries of {codes.layout.dim} bits, got {queries.dim}")
-    bits: Bits = queries.values
-    return bits
+    return queries
 
 
 def _counted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
@@ -103,14 +89,14 @@ def _counted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
 
 
 def _sorted(queries: Bits, codes: xmr.Codes, k: int) -> xmr.Hits:
-    """The k nearest by a stable radix sort of all distances; the last columns are left empty where fewer exist."""
+    """The k nearest by a stable radix sort of all distances."""
     hits = empty_hits(len(queries), k)
     step = max(1, BLOCK // max(1, len(codes)))
     for start in range(0, len(queries), step):
         counts = hamming_counts(queries[start : start + step], codes.values)  # (step, n)
         places = np.argsort(counts, axis=1, kind="stable")[:, :k]
-        filled = slice(start, start + step), slice(places.shape[1])
-        hits.ids[filled], hits.distances[filled] = codes.ids[places], np.take_along_axis(counts, places, axis=1)
+        rows = slice(start, start + step)
+        hits.ids[rows], hits.distances[rows] = codes.ids[places], np.take_along_axis(counts, places, axis=1)
     return hits
 
 

@@ -20,9 +20,9 @@ import xmr_core as xmr
 from xmr_core.components import State
 from xmr_core.options import unset
 from xmr_core.progress import current_run
-from xmr_core.search.distances import Scan, hits_of_pairs, pair_distances
-from xmr_core.search.exact import check_search, positions_of
-from xmr_core.search.vector_indexer import VectorIndexer
+from xmr_core.search.distances import pair_distances
+from xmr_core.search.hits import hits_of_pairs
+from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
 from xmr_hnsw.config import HnswConfig
 from xmr_hnsw.groups import Groups, Places
 
@@ -47,8 +47,8 @@ class Hnsw(VectorIndexer):
 
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """The graph: minutes a million vectors. Raises NotFittedError, DataError, PluginError without hnswlib."""
-        scan, config = self.scan(codes), self.config
-        groups = Groups.of(scan.vectors)
+        vectors, config = self.vectors(codes), self.config
+        groups = Groups.of(vectors)
         graph = self._empty_graph()
         graph.init_index(
             max(1, len(groups)),
@@ -59,19 +59,19 @@ class Hnsw(VectorIndexer):
         for start in current_run().track(range(0, len(groups), ADDED), f"hnsw: linking, {ADDED} at a time"):
             block = slice(start, start + ADDED)
             numbers = np.arange(len(groups))[block]
-            graph.add_items(scan.vectors[groups.firsts[block]], numbers, num_threads=config.threads or -1)
-        return self._index(graph, scan, groups, codes)
+            graph.add_items(vectors[groups.firsts[block]], numbers, num_threads=config.threads or -1)
+        return self._index(graph, groups, codes)
 
     def load_index(self, folder: Path, codes: xmr.Codes) -> xmr.Index | None:
         """The graph that was saved for these codes by this component; None where it is missing, another, or damaged."""
-        graph, scan = self._empty_graph(), self.scan(codes)
+        graph, vectors = self._empty_graph(), self.vectors(codes)
         try:
             if json.loads((folder / "about.json").read_text()) != _about(self, codes, folder / "graph.bin"):
                 return None
             graph.load_index(str(folder / "graph.bin"))
         except (OSError, ValueError, RuntimeError):
             return None
-        return self._index(graph, scan, Groups.of(scan.vectors), codes)
+        return self._index(graph, Groups.of(vectors), codes)
 
     def _empty_graph(self) -> Any:
         try:
@@ -80,55 +80,39 @@ class Hnsw(VectorIndexer):
             raise xmr.PluginError(INSTALL) from None
         return hnswlib.Index(space=self.metric, dim=self.dim)
 
-    def _index(self, graph: Any, scan: Scan, groups: Groups, codes: xmr.Codes) -> xmr.Index:
+    def _index(self, graph: Any, groups: Groups, codes: xmr.Codes) -> xmr.Index:
         graph.set_ef(self.config.ef)
-        return HnswIndex(self, graph, scan, groups, codes)
+        return HnswIndex(self, graph, groups, codes)
 
 
-class HnswIndex(xmr.Index):
-    """The graph for few hits among many vectors, and an exact scan where that is as quick, or wants everything."""
+class HnswIndex(VectorIndex):
+    """The graph for few hits among many vectors. Exact for a radius without k, for small collections and subsets, and
+    for a large k, where a scan is as quick."""
 
-    def __init__(self, indexer: Hnsw, graph: Any, scan: Scan, groups: Groups, codes: xmr.Codes) -> None:
-        self.indexer, self.graph, self.scan, self.groups, self.codes = indexer, graph, scan, groups, codes
+    indexer: Hnsw
 
-    def __len__(self) -> int:
-        return len(self.scan)
+    def __init__(self, indexer: Hnsw, graph: Any, groups: Groups, codes: xmr.Codes) -> None:
+        super().__init__(indexer, codes)
+        self.graph, self.groups = graph, groups
 
-    def search(
-        self,
-        queries: xmr.Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
+    def _search(
+        self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> xmr.Hits:
-        """See `Index.search`. Exact for a radius without k, for small collections and subsets, and for large k."""
-        check_search(k, within)
-        vectors = self.indexer.queries(queries).values
-        places = None if among is None else positions_of(self.scan.ids, among)
-        fetched = self._fetched(k, places)
-        hits = None if k is None or fetched is None else self._walk(vectors, k, fetched, places)
-        if k is None or hits is None:
-            return self._scan(places).search(vectors, k, within)
-        short = np.flatnonzero(hits.ids[:, -1] < 0)
-        if len(short):
-            exact = self._scan(places).search(vectors[short], k)
-            hits.ids[short], hits.distances[short] = exact.ids, exact.distances
-        if within is not None:
-            far = hits.distances > within
-            hits.ids[far], hits.distances[far] = -1, np.inf
-        return hits
+        fetched = self._fetched(k, positions)
+        hits = None if k is None or fetched is None else self._walk(queries.values, k, fetched, positions)
+        return self._exhaustive(queries, k, within, positions) if hits is None else hits
 
-    def _fetched(self, k: int | None, places: Places | None) -> int | None:
+    def _fetched(self, k: int | None, positions: Places | None) -> int | None:
         """How many groups to ask of the graph so that about `ef`, or k and some, are allowed; None where a scan of the
         allowed is as quick."""
         n, ef = len(self), self.indexer.config.ef
-        allowed = n if places is None else len(places)
-        if k is None or not allowed:
+        allowed = n if positions is None else len(positions)
+        if k is None:
             return None
-        fetched = k + SPARE if places is None else math.ceil(max(ef, k + SPARE) * n / allowed)
+        fetched = k + SPARE if positions is None else math.ceil(max(ef, k + SPARE) * n / allowed)
         return None if allowed <= SCANNED * max(fetched, ef) else min(fetched, len(self.groups))
 
-    def _walk(self, queries: NDArray[np.float32], k: int, fetched: int, places: Places | None) -> xmr.Hits | None:
+    def _walk(self, queries: NDArray[np.float32], k: int, fetched: int, positions: Places | None) -> xmr.Hits | None:
         """What the graph finds that is allowed, at most k a query, by true distances; None where it fails: hnswlib
         gives all of `fetched` or nothing, and a graph may have unreachable vectors."""
         try:
@@ -138,18 +122,15 @@ class HnswIndex(xmr.Index):
         found = labels.astype(np.int64).ravel()  # (q * fetched,) groups
         rows = np.repeat(np.arange(len(queries)), fetched)
         distances = pair_distances(queries, self.scan.vectors, rows, self.groups.firsts[found], self.indexer.metric)
-        members, owners = self._allowed(places).expanded(found, k)
+        members, owners = self._allowed(positions).expanded(found, k)
         return hits_of_pairs(len(queries), rows[owners], self.scan.ids[members], distances[owners], k)
 
-    def _allowed(self, places: Places | None) -> Groups:
-        if places is None:
+    def _allowed(self, positions: Places | None) -> Groups:
+        if positions is None:
             return self.groups
         allowed = np.zeros(len(self), bool)
-        allowed[places] = True
+        allowed[positions] = True
         return self.groups.only(allowed)
-
-    def _scan(self, places: Places | None) -> Scan:
-        return self.scan if places is None else self.scan.at(places)
 
     def save(self, folder: Path) -> bool:
         """Write the graph, and what it was made from."""

@@ -14,7 +14,7 @@ Letters: n rows, q queries, d dimensions, p axes of the tree, c candidates of al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Self
 
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.components import State
 from xmr_core.options import Range, unset
-from xmr_core.search.distances import hits_of_pairs, pair_distances, stacked, unit
-from xmr_core.search.exact import check_search
-from xmr_core.search.vector_indexer import VectorIndexer
+from xmr_core.search.distances import pair_distances, unit
+from xmr_core.search.hits import hits_of_pairs, put, stacked
+from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
 
 __all__ = ["KDTree", "KDTreeConfig"]
 
@@ -106,13 +106,13 @@ class KDTree(VectorIndexer):
         return KDTreeIndex(self, codes)
 
 
-class KDTreeIndex(xmr.Index):
+class KDTreeIndex(VectorIndex):
     """The tree, and a scan for a filter or a large k: these are exact whatever the config, and so is a radius."""
 
     def __init__(self, indexer: KDTree, codes: xmr.Codes) -> None:
-        self.indexer, self.metric, self.config = indexer, indexer.metric, indexer.config
+        super().__init__(indexer, codes)
+        self.metric, self.config = indexer.metric, indexer.config
         self.axes: Doubles | None = indexer.state.get("axes")
-        self.scan = indexer.scan(codes)
         self.longest = 1.0 if self.metric == "cosine" else self.scan.longest
         blocks = [self.scan.vectors[start : start + ROWS] for start in range(0, max(1, len(codes)), ROWS)]
         placed = [
@@ -120,25 +120,15 @@ class KDTreeIndex(xmr.Index):
         ]
         self.tree = _tree(np.concatenate(placed), self.config.leaf)
 
-    def __len__(self) -> int:
-        return len(self.scan)
-
-    def search(
-        self,
-        queries: xmr.Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
+    def _search(
+        self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> xmr.Hits:
-        """See `Index.search`."""
-        check_search(k, within)
-        vectors = self.indexer.queries(queries).values
         first = 0 if k is None else self._first(k)
-        if among is not None or first >= len(self):
-            scan = self.scan if among is None else self.scan.among(among)
-            return scan.search(vectors, k, within)
+        if positions is not None or first >= len(self):
+            return self._exhaustive(queries, k, within, positions)
+        vectors = queries.values
         blocks = [vectors[start : start + QUERIES] for start in range(0, len(vectors), QUERIES)]
-        return stacked([self._search(block, k, within, first) for block in blocks], k)
+        return stacked([self._of_few(block, k, within, first) for block in blocks], k)
 
     def _first(self, k: int) -> int:
         """How many are asked of the tree at first: one more than k shows whether the k-th has equals."""
@@ -146,8 +136,8 @@ class KDTreeIndex(xmr.Index):
             return k + 1
         return max(k + 1, self.config.candidates or PROJECTED * k)
 
-    def _search(self, vectors: Floats, k: int | None, within: float | None, first: int) -> xmr.Hits:
-        """As `search`, for a block of queries. What the tree finds first bounds the k-th distance; where it may have
+    def _of_few(self, vectors: Floats, k: int | None, within: float | None, first: int) -> xmr.Hits:
+        """As `_search`, for a block of queries. What the tree finds first bounds the k-th distance; where it may have
         left out something within that bound, or within the radius, all that lies there is compared."""
         compared = _compared(vectors, self.metric)
         points = self._placed(compared, stored=False)
@@ -156,6 +146,7 @@ class KDTreeIndex(xmr.Index):
             return self._around(vectors, points, self._radii(compared, bounds), bounds, k)
         eps = 0.0 if within is not None or self.config.pca else self.config.eps
         hits, farthest = self._found(vectors, points, first, k, eps)
+        hits = replace(hits, exact=within is not None or not (self.config.eps or self.config.candidates))
         if self.config.candidates and within is None:
             return hits
         bounds = np.minimum(bounds, hits.distances[:, -1])
@@ -163,9 +154,7 @@ class KDTreeIndex(xmr.Index):
         short = farthest <= radii
         if short.any():
             around = self._around(vectors[short], points[short], radii[short], bounds[short], k)
-            hits.ids[short], hits.distances[short] = around.ids, around.distances
-        far = hits.distances > bounds[:, None]
-        hits.ids[far], hits.distances[far] = -1, np.inf
+            put(hits, short, around)
         return hits
 
     def _found(self, vectors: Floats, points: Doubles, first: int, k: int, eps: float) -> tuple[xmr.Hits, Doubles]:
@@ -173,8 +162,7 @@ class KDTreeIndex(xmr.Index):
         gaps, places = self.tree.query(points, first, eps=eps, workers=_workers(points))  # (q, first) each
         rows, places = np.repeat(np.arange(len(points)), first), places.ravel()
         found = pair_distances(vectors, self.scan.vectors, rows, places, self.metric)
-        exact = not (self.config.eps or self.config.candidates)
-        return hits_of_pairs(len(points), rows, self.scan.ids[places], found, k, exact), gaps[:, -1]
+        return hits_of_pairs(len(points), rows, self.scan.ids[places], found, k), gaps[:, -1]
 
     def _around(self, vectors: Floats, points: Doubles, radii: Doubles, bounds: Doubles, k: int | None) -> xmr.Hits:
         """The k nearest (all, where k is None) of those within `radii` in the tree and `bounds` in truth."""

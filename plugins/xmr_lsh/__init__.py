@@ -17,9 +17,9 @@ import xmr_core as xmr
 from xmr_core.components import State
 from xmr_core.options import unset
 from xmr_core.search import rotations
-from xmr_core.search.distances import Scan, stacked, unit
-from xmr_core.search.exact import check_search, empty_hits, positions_of
-from xmr_core.search.vector_indexer import VectorIndexer
+from xmr_core.search.distances import unit
+from xmr_core.search.hits import empty_hits, put, stacked
+from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
 from xmr_lsh.config import MOST_PROBES, LshConfig
 from xmr_lsh.tables import Tables, keys_of
 
@@ -75,9 +75,12 @@ class Lsh(VectorIndexer):
 
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """The tables, in about a second for a million vectors and table. Raises NotFittedError, DataError."""
-        scan = self.scan(codes)
-        keys = [keys_of(self.margins(self._items(block, scan.longest))) for block in _blocks(scan.vectors, HASHED)]
-        return LshIndex(self, scan, Tables(np.concatenate(keys), self.state["normals"].shape[2]) if keys else None)
+        return LshIndex(self, codes)
+
+    def tables(self, vectors: Floats, longest: float) -> Tables | None:
+        """Tables of vectors (n, d), of which the longest has this length; None where there are none."""
+        keys = [keys_of(self.margins(self._items(block, longest))) for block in _blocks(vectors, HASHED)]
+        return Tables(np.concatenate(keys), self.state["normals"].shape[2]) if keys else None
 
     def _items(self, vectors: Floats, longest: float) -> Floats:
         return on_sphere(vectors, longest) if self.metric == "ip" else _directed(vectors, self.metric)
@@ -112,68 +115,46 @@ def _blocks(vectors: Floats, size: int) -> list[Floats]:
     return [vectors[start : start + size] for start in range(0, len(vectors), size)]
 
 
-class LshIndex(xmr.Index):
-    """The tables for candidates, a scan of these for the order, and a scan of all where there are too few."""
+class LshIndex(VectorIndex):
+    """The tables for candidates, and a scan of these for the order. Exact for a radius without k, for subsets so small
+    that scanning them is quicker, and for queries whose buckets hold fewer than k."""
 
-    def __init__(self, indexer: Lsh, scan: Scan, tables: Tables | None) -> None:
-        self.indexer, self.scan, self.tables = indexer, scan, tables
+    indexer: Lsh
 
-    def __len__(self) -> int:
-        return len(self.scan)
+    def __init__(self, indexer: Lsh, codes: xmr.Codes) -> None:
+        super().__init__(indexer, codes)
+        self.tables = indexer.tables(self.scan.vectors, self.scan.longest)
 
-    def search(
-        self,
-        queries: xmr.Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
+    def _search(
+        self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> xmr.Hits:
-        """See `Index.search`. Exact for a radius without k, for subsets so small that scanning them is quicker, and
-        for queries whose buckets hold fewer than k."""
-        check_search(k, within)
-        vectors = self.indexer.queries(queries).values
-        places = None if among is None else positions_of(self.scan.ids, among)
-        probes = self._probes(places)
+        probes = self._probes(positions)
         if self.tables is None or k is None or probes > MOST_PROBES:
-            return self._scan(places).search(vectors, k, within)
-        blocks = _blocks(vectors, PROBING)
-        return stacked([self._among_candidates(block, k, within, places, probes) for block in blocks], k)
+            return self._exhaustive(queries, k, within, positions)
+        blocks = _blocks(queries.values, PROBING)
+        return stacked([self._among_candidates(block, k, positions, probes) for block in blocks], k)
 
-    def _among_candidates(
-        self, queries: Floats, k: int, within: float | None, places: Places | None, probes: int
-    ) -> xmr.Hits:
-        """The hits of a block of queries: each among its own candidates, or among all where these are fewer than k."""
+    def _among_candidates(self, queries: Floats, k: int, positions: Places | None, probes: int) -> xmr.Hits:
+        """The hits of a block of queries, each among its own candidates; none where these are fewer than k."""
         assert self.tables is not None
         hits = empty_hits(len(queries), k, exact=False)
-        allowed = np.full(len(self), places is None)
-        if places is not None:
-            allowed[places] = True
+        allowed = np.full(len(self), positions is None)
+        if positions is not None:
+            allowed[positions] = True
         candidates, limits = self.tables.candidates(self.indexer.probing(queries, self.scan.longest), probes)
-        short = []
         for row in range(len(queries)):
             near = candidates[limits[row] : limits[row + 1]]
             near = near[allowed[near]]
-            if len(near) < k:
-                short.append(row)
-            else:
-                _put(hits, [row], self.scan.at(near).search(queries[row : row + 1], k, within))
-        if short:
-            _put(hits, short, self._scan(places).search(queries[short], k, within))
+            if len(near) >= k:
+                put(hits, [row], self.scan.at(near).search(queries[row : row + 1], k))
         return hits
 
-    def _probes(self, places: Places | None) -> int:
+    def _probes(self, positions: Places | None) -> int:
         """The more items are not allowed, the more buckets are looked into, for as many candidates as without."""
         probes = self.indexer.config.probes
-        if places is None or not len(places):
+        if positions is None:
             return probes
-        return 1 << math.ceil(math.log2(probes * len(self) / len(places)))
-
-    def _scan(self, places: Places | None) -> Scan:
-        return self.scan if places is None else self.scan.at(places)
-
-
-def _put(hits: xmr.Hits, rows: list[int], found: xmr.Hits) -> None:
-    hits.ids[rows], hits.distances[rows] = found.ids, found.distances
+        return 1 << math.ceil(math.log2(probes * len(self) / len(positions)))
 
 
 @xmr.hookimpl

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import Codes, Embeddings, Hits, Index, nearest, select
-from xmr_core.search.distances import reach, stacked
-from xmr_core.search.exact import check_search, positions_of
+from xmr_core import Codes, Embeddings, Hits, Index, select
+from xmr_core.search.distances import reach
+from xmr_core.search.hits import put, stacked
 from xmr_pq.engine import require_faiss, threads
 
 if TYPE_CHECKING:
@@ -30,39 +30,31 @@ Doubles = NDArray[np.float64]
 
 
 class PQIndex(Index):
-    """See `Index`. faiss's order is that of the distances, and hits are proven exact, but for fast scan (rounded
+    """faiss's order is that of the distances, and hits are proven exact, but for fast scan (rounded
     tables), cosine (faiss ranks by the squared distance to the query at length 1) and inverted lists (not all are
     scanned). There the order among its finds is true, and all codes are compared where a query has too few finds, where
     even the last of them is a hit, or where a filter or a large k makes that as quick."""
 
+    indexer: PQ
+
     def __init__(self, indexer: PQ, codes: Codes) -> None:
-        self.indexer, self.codes = indexer, codes
+        super().__init__(indexer, codes)
         self.complete = indexer.metric != "cosine" and not (indexer.config.lists or indexer.config.fast)
         self.longest = float(np.sqrt(indexer.norms.max(axis=1).sum()))  # no code stands for a longer vector
         self.scanner, *self.held = _scanner(indexer, codes)
 
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def search(
-        self,
-        queries: Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
+    def _search(
+        self, queries: Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> Hits:
-        """See `Index.search`."""
-        check_search(k, within)
-        queries = self.indexer.queries(queries)
-        codes = self.codes if among is None else self.codes.take(positions_of(self.codes.ids, among))
+        n = len(self) if positions is None else len(positions)
         width = 0 if k is None else max(k + SPARE, 0 if self.complete else REFINED * k)
-        if k is None or among is not None or width >= len(codes):
-            return nearest(self.indexer, queries, codes, k, within)
+        if k is None or positions is not None or width >= n:
+            return self._exhaustive(queries, k, within, positions)
         step = max(1, min(QUERIES, CELLS // width))
         blocks = [queries.take(slice(start, start + step)) for start in range(0, len(queries), step)]
-        return stacked([self._search(block, k, within, width) for block in blocks], k)
+        return stacked([self._of_few(block, k, within, width) for block in blocks], k)
 
-    def _search(self, queries: Embeddings, k: int, within: float | None, width: int) -> Hits:
+    def _of_few(self, queries: Embeddings, k: int, within: float | None, width: int) -> Hits:
         """The k nearest of a few queries, from `width` candidates each."""
         turned = self.indexer.turned(queries.values)  # (q, d)
         with threads(len(queries) > 1):
@@ -77,21 +69,14 @@ class PQIndex(Index):
         else:
             missed = (distances[:, -1] <= last) | (last > (FARTHEST if within is None else within))
         if missed.any():  # or may have: all codes decide
-            whole = nearest(self.indexer, queries.take(missed), self.codes, k)
-            hits.ids[missed], hits.distances[missed] = whole.ids, whole.distances
-        return hits if within is None else _cut(hits, within)
+            put(hits, missed, self._exhaustive(queries.take(missed), k, None, None))
+        return hits
 
     def _reach(self, turned: Doubles, bounds: Floats) -> Doubles:
         """(q,): the largest squared distance, or negated inner product, that faiss may show for a code within `bounds`
         of its query. It sums dsub products for an entry of its tables, and m entries for a code."""
         m, _, dsub = self.indexer.codebooks.shape
         return reach(bounds, np.linalg.norm(turned, axis=1), self.longest, m + dsub, self.indexer.metric)
-
-
-def _cut(hits: Hits, within: float) -> Hits:
-    """The hits of distance <= `within`."""
-    kept = hits.distances <= within
-    return Hits(np.where(kept, hits.ids, -1), np.where(kept, hits.distances, np.float32(np.inf)), hits.exact)
 
 
 def _scanner(indexer: PQ, codes: Codes) -> tuple[Any, ...]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.components import State
 from xmr_core.options import unset
-from xmr_core.search.distances import stacked, unit
-from xmr_core.search.exact import check_search, empty_hits, positions_of, select
+from xmr_core.search.distances import unit
+from xmr_core.search.hits import empty_hits, select, stacked
 from xmr_spreading.config import LatticeConfig
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 
@@ -30,6 +30,7 @@ TILE = 2048  # points that a group of queries is held against at once
 GROUP = 256  # queries in such a group
 GROUPS = 16  # groups that share one pass over the codes
 FOUND = 1 << 18  # hits that a group may ask for; where k is large, groups are small
+FARTHEST = float(np.finfo(np.float32).max)
 CROWD = 4  # candidates a hit, above which a group tightens its bound
 
 Floats = NDArray[np.float32]
@@ -110,11 +111,15 @@ class Lattice(xmr.Indexer):
         tables = self.lattice(self.dim).tables()
         return xmr.SqlDistance("lattice" if self.config.distance == "asymmetric" else "none", "cosine", tables)
 
+    def of_width(self, queries: xmr.Embeddings, dim: int) -> xmr.Embeddings:
+        """The queries. Raises DataError where they have another width, SpaceMismatchError."""
+        if self.queries(queries).dim != dim:
+            raise xmr.DataError(f"lattice: expected queries of {dim} dimensions, got {queries.dim}")
+        return queries
+
     def sides(self, queries: xmr.Embeddings, dim: int) -> Floats:
         """(q, d): what points are compared with: unit queries, or their own points where the distance is symmetric."""
-        vectors = self.queries(queries).values
-        if vectors.shape[1] != dim:
-            raise xmr.DataError(f"lattice: expected queries of {dim} dimensions, got {vectors.shape[1]}")
+        vectors = self.of_width(queries, dim).values
         if self.config.distance == "asymmetric":
             return unit(vectors)
         zero = ~vectors.any(axis=1, keepdims=True)
@@ -125,46 +130,43 @@ class LatticeIndex(xmr.Index):
     """A scan of all points, exact. Memory: a code's bytes and `dim` more where points are cached; while it searches
     about 40 MB, and without a cache 2 MB more for the block that is decoded."""
 
+    indexer: Lattice
+
     def __init__(self, indexer: Lattice, codes: xmr.Codes, points: NDArray[np.int8] | None) -> None:
-        self.indexer, self.codes, self.points = indexer, codes, points
+        super().__init__(indexer, codes)
+        self.points = points
         indexer.lattice(codes.layout.dim)
 
-    def __len__(self) -> int:
-        return len(self.codes)
+    def _search(
+        self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: Positions | None
+    ) -> xmr.Hits:
+        index = self if positions is None else self._at(positions)
+        sides = self.indexer.sides(queries, self.codes.layout.dim)
+        rows = max(1, min(GROUP, FOUND // (k or 1)))
+        parts = []
+        for start in range(0, len(sides), rows * GROUPS):
+            part = sides[start : start + rows * GROUPS]
+            groups = [self._group(part[i : i + rows], k, within, queries.metric) for i in range(0, len(part), rows)]
+            for ids, points in index._blocks():
+                for group in groups:
+                    group.meet(ids, points)
+            parts += [group.hits() for group in groups]
+        return stacked(parts, k)
 
-    def among(self, ids: Positions) -> LatticeIndex:
-        """The same over those of `ids` that are here."""
-        places = positions_of(self.codes.ids, ids)
-        return LatticeIndex(self.indexer, self.codes.take(places), None if self.points is None else self.points[places])
+    def _checked(self, queries: xmr.Embeddings) -> xmr.Embeddings:
+        return self.indexer.of_width(queries, self.codes.layout.dim)
 
-    def blocks(self) -> Iterator[tuple[Positions, NDArray[np.int8]]]:
+    def _at(self, positions: Positions) -> LatticeIndex:
+        """The same over the codes at these positions alone."""
+        points = None if self.points is None else self.points[positions]
+        return LatticeIndex(self.indexer, self.codes.take(positions), points)
+
+    def _blocks(self) -> Iterator[tuple[Positions, NDArray[np.int8]]]:
         """Ids and points, block by block."""
         for start in range(0, len(self.codes), BLOCK):
             rows = slice(start, start + BLOCK)
             points = self.indexer.points(self.codes.take(rows)) if self.points is None else self.points[rows]
             yield self.codes.ids[rows], points
-
-    def search(
-        self,
-        queries: xmr.Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
-    ) -> xmr.Hits:
-        """See `Index.search`; always exact."""
-        check_search(k, within)
-        sides = self.indexer.sides(queries, self.codes.layout.dim)
-        index = self if among is None else self.among(among)
-        rows = max(1, min(GROUP, FOUND // (k or 1)))
-        parts = [empty_hits(0, k or 0)]
-        for start in range(0, len(sides), rows * GROUPS):
-            part = sides[start : start + rows * GROUPS]
-            groups = [self._group(part[i : i + rows], k, within, queries.metric) for i in range(0, len(part), rows)]
-            for ids, points in index.blocks():
-                for group in groups:
-                    group.meet(ids, points)
-            parts += [group.hits() for group in groups]
-        return stacked(parts, k)
 
     def _group(self, sides: Floats, k: int | None, within: float | None, metric: xmr.Metric) -> _Group:
         r2 = self.indexer.lattice(self.codes.layout.dim).r2
@@ -221,7 +223,8 @@ class _Group:
             shown = self.sides @ tile.astype(np.float32).T  # (q, tile)
             if not self.guessed:
                 self._guess(shown)
-            rows, columns = np.divmod(np.flatnonzero(shown >= self.floors.astype(np.float32)[:, None]), len(tile))
+            floors = np.clip(self.floors, -FARTHEST, FARTHEST).astype(np.float32)
+            rows, columns = np.divmod(np.flatnonzero(shown >= floors[:, None]), len(tile))
             self._take(rows, ids[start + columns], tile[columns])
 
     def _guess(self, shown: Floats) -> None:

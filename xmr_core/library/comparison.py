@@ -10,12 +10,13 @@ from xmr_core.library.evaluation import Evaluation
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import check_name, check_seed
 from xmr_core.recipes import Pipeline, as_pipeline
+from xmr_core.types import Int
 
 __all__ = ["compare"]
 
 
 def compare(
-    session: Session, recipes: Sequence[str | Pipeline], seed: int, queries: str | None, database: str | None
+    session: Session, recipes: Sequence[str | Pipeline], seed: Int, queries: str | None, database: str | None
 ) -> list[Evaluation]:
     """See `Library.compare`."""
     if isinstance(recipes, (str, Pipeline)):

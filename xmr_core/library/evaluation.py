@@ -18,9 +18,9 @@ from xmr_core import measures
 from xmr_core.errors import ConfigError, DataError
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_seed
-from xmr_core.search.exact import check_search
+from xmr_core.options import as_int
 from xmr_core.store import RunRecord, Store
-from xmr_core.types import IMAGE, TEXT, Codes, Embeddings
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Int
 
 __all__ = ["Evaluation", "Figure", "Measure", "audit", "evaluate"]
 
@@ -129,11 +129,9 @@ def _evaluate(
     return made
 
 
-def audit(session: Session, k: int, sample: int, space: str | None, seed: int) -> Mapping[str, float]:
+def audit(session: Session, k: Int, sample: Int, space: str | None, seed: Int) -> Mapping[str, float]:
     """See `Library.audit`."""
-    check_search(k, None)
-    if sample < 1:
-        raise ConfigError("sample", sample, "must be 1 or more")
+    most, count = as_int(k, "k", 1), as_int(sample, "sample", 1, error=ConfigError)
     loaded = session.space(space)
     rng = np.random.default_rng(check_seed(seed))
     recalls = {}
@@ -141,10 +139,10 @@ def audit(session: Session, k: int, sample: int, space: str | None, seed: int) -
         ids = session.store.ids(modality)
         if not len(ids):
             continue
-        chosen = np.sort(rng.choice(ids, min(sample, len(ids)), replace=False))
+        chosen = np.sort(rng.choice(ids, min(count, len(ids)), replace=False))
         with session.run():
             queries = loaded.pipeline.embed(session.store.items(chosen, modality))
-        found, truth = (loaded.index(modality, exact).search(queries, k).ids for exact in (False, True))
+        found, truth = (loaded.index(modality, exact).search(queries, most).ids for exact in (False, True))
         shared = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, truth, strict=True)]
         recalls[modality] = float(np.sum(shared) / max(1, (truth >= 0).sum()))
     return recalls

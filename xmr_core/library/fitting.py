@@ -17,7 +17,7 @@ from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empt
 from xmr_core.progress import current_run, use_run
 from xmr_core.recipes import Pipeline, as_pipeline
 from xmr_core.store import Store
-from xmr_core.types import Codes, Pairs
+from xmr_core.types import Codes, Int, Pairs
 
 __all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh"]
 
@@ -25,11 +25,12 @@ BLOCK = 4096  # items that are encoded and stored at once
 
 
 def fit(
-    session: Session, recipe: str | Pipeline, name: str | None, where: str | None, seed: int, publish: bool
+    session: Session, recipe: str | Pipeline, name: str | None, where: str | None, seed: Int, publish: bool
 ) -> Space:
     """See `Library.fit`."""
     store = session.store
-    pipeline = as_pipeline(recipe).with_seed(check_seed(seed))
+    seed = check_seed(seed)
+    pipeline = as_pipeline(recipe).with_seed(seed)
     name = check_name(name or "_".join(part.name for part in pipeline.parts))
     pairs = store.pairs(where if where is not None else _training(store))
     if not len(pairs.images) and not len(pairs.texts):

@@ -27,9 +27,10 @@ from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed
+from xmr_core.options import as_int
 from xmr_core.recipes import Pipeline
 from xmr_core.store import Store
-from xmr_core.types import IMAGE, TEXT, Embeddings, Ids, Int, Texts
+from xmr_core.types import IMAGE, TEXT, Embeddings, Float, Ids, Int, Texts
 from xmr_core.vqa import Answers, Questions
 
 __all__ = ["Library"]
@@ -102,7 +103,7 @@ class Library:
         recipe: str | Pipeline,
         name: str | None = None,
         where: str | None = None,
-        seed: int = 0,
+        seed: Int = 0,
         publish: bool = True,
     ) -> Space:
         """Fit a recipe on pairs of this library, encode every item, store the codes, and publish the space.
@@ -148,7 +149,7 @@ class Library:
         vector: Embeddings | ArrayLike | None = None,
         item: Int | None = None,
         k: Int | None = None,
-        within: float | None = None,
+        within: Float | None = None,
         where: str | None = None,
         modality: str | None = None,
         space: str | None = None,
@@ -190,7 +191,7 @@ class Library:
 
     # figures
 
-    def audit(self, k: int = 10, sample: int = 100, space: str | None = None, seed: int = 0) -> Mapping[str, float]:
+    def audit(self, k: Int = 10, sample: Int = 100, space: str | None = None, seed: Int = 0) -> Mapping[str, float]:
         """Recall@k of each modality's index against exact search over the same codes, by `sample` stored items."""
         return evaluation.audit(self._session, k, sample, space, seed)
 
@@ -212,7 +213,7 @@ class Library:
     def compare(
         self,
         recipes: Sequence[str | Pipeline],
-        seed: int = 0,
+        seed: Int = 0,
         queries: str | None = None,
         database: str | None = None,
     ) -> list[Evaluation]:
@@ -221,7 +222,7 @@ class Library:
 
     # questions about images
 
-    def learn(self, recipe: str, questions: Questions, name: str = "answers", seed: int = 0) -> Learnt:
+    def learn(self, recipe: str, questions: Questions, name: str = "answers", seed: Int = 0) -> Learnt:
         """Learn to answer questions about images by a recipe, `rdan` or `each >> rdan`, from questions with answers.
 
         The images need not be items of this library; the features of those that are, under the same key, are taken
@@ -247,12 +248,11 @@ class Library:
         `question`, may be lists of one length, or one of them a list. `name` is the answerer; needed if there are
         several. Raises DataError if an image cannot be read, a question is blank, or none of its words is known.
         """
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise ConfigError("k", k, "must be a whole number, 1 or more")
+        most = as_int(k, "k", 1, error=ConfigError)
         learned = self.answerer(name)
         questions = answers.asked(self.store, image, question, item)
         with self._session.run():
-            return learned.ask(questions, int(k))
+            return learned.ask(questions, most)
 
     def evaluate_answers(self, questions: Questions, name: str | None = None) -> AnswerEvaluation:
         """The accuracy of the VQA evaluation, over all questions and by type, beside the most frequent answer's.

@@ -24,8 +24,8 @@ from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
 from xmr_core.search import reranking
-from xmr_core.search.exact import check_search
-from xmr_core.types import IMAGE, TEXT, Embeddings, Features, Ids, Int, Items, Texts, as_array, as_ids
+from xmr_core.search.hits import check_search
+from xmr_core.types import IMAGE, TEXT, Embeddings, Features, Float, Ids, Int, Items, Texts, as_array, as_ids
 
 __all__ = ["Asked", "asked", "attend", "encode", "search"]
 
@@ -167,7 +167,7 @@ def search(
     vector: object = None,
     item: Int | None = None,
     k: Int | None = None,
-    within: float | None = None,
+    within: Float | None = None,
     where: str | None = None,
     modality: str | None = None,
     space: str | None = None,
@@ -179,9 +179,8 @@ def search(
     if sum(given is not None for given in (text, image, vector, item)) != 1:
         raise DataError("search: give one of text, image, vector, item")
     k = 10 if k is None and within is None else k
-    check_search(k, within)
-    reranking.check_rerank(rerank, k, within)
-    k = None if k is None else int(k)
+    k, within = check_search(k, within)
+    rerank = reranking.check_rerank(rerank, k, within)
     loaded = session.space(space)
     with session.run():
         queries = asked(session, loaded, text, image, vector, item, keep=explain or bool(rerank))
@@ -195,7 +194,7 @@ def search(
         explained = _explained(session, loaded, queries) if explain else None
         if rerank:  # nothing is restored yet, but a pipeline without a way back says so
             loaded.pipeline.restore(loaded.codes(target).take(np.arange(0)))
-        candidates = min(int(rerank), max(k or 0, len(index)))  # more than there are would be padding alone
+        candidates = min(rerank, max(k or 0, len(index)))  # more than there are would be padding alone
         hits = index.search(queries.embeddings, candidates or k, within, among)
         if rerank and k is not None:
             hits = reranking.rerank(hits, queries.restorable, loaded.codes(target), loaded.pipeline.restore, k)

@@ -10,15 +10,14 @@ import uuid
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from xmr_core.components import Index
 from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
+from xmr_core.options import as_int
 from xmr_core.recipes import Pipeline
 from xmr_core.registry import Role, default
 from xmr_core.search.exact import ExactIndex
 from xmr_core.store import PartRecord, SpaceRecord, Store
-from xmr_core.types import Codes, Layout
+from xmr_core.types import Codes, Int, Layout
 
 __all__ = ["Space", "check_name", "check_seed", "leave_no_empty", "record_of"]
 
@@ -153,8 +152,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: Int) -> int:
     """The seed of a fit or a sample, if it is one. Raises ConfigError."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
-        raise ConfigError("seed", seed, "must be a whole number from 0 to 2**63 - 1")
-    return int(seed)
+    return as_int(seed, "seed", 0, (1 << 63) - 1, ConfigError)

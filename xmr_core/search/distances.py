@@ -13,23 +13,20 @@ Letters: q queries, n vectors, d dimensions, p pairs, k hits, b bytes of a code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.search.exact import empty_hits, positions_of
+from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, stacked
 from xmr_core.types import Hits, Metric
 
 __all__ = [
     "Scan",
     "distances",
     "hamming_counts",
-    "hits_of_pairs",
     "pair_distances",
     "reach",
-    "stacked",
     "true_cells",
     "unit",
 ]
@@ -124,38 +121,6 @@ def true_cells(mask: NDArray[np.bool_]) -> tuple[Positions, Positions]:
     """Rows and columns where `mask` (q, n) is True, row by row: as `np.nonzero` gives them, in a tenth of its time."""
     rows, places = np.divmod(np.flatnonzero(mask), max(1, mask.shape[1]))
     return rows, places
-
-
-def hits_of_pairs(
-    q: int, rows: Positions, ids: Positions, distances: Floats, k: int | None, exact: bool = False
-) -> Hits:
-    """Hits from found pairs: `ids[i]` lies at `distances[i]` of query `rows[i]`. The k nearest of each query, or all
-    where k is None, in order; ties to the smaller id. No pair may occur twice."""
-    order = np.lexsort((ids, distances, rows))
-    rows, ids, distances = rows[order], ids[order], distances[order]
-    counts = np.bincount(rows, minlength=q)  # (q,)
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    hits = empty_hits(q, int(counts.max(initial=0)) if k is None else k, exact)
-    if k is not None:
-        taken = ranks < k
-        rows, ranks, ids, distances = rows[taken], ranks[taken], ids[taken], distances[taken]
-    hits.ids[rows, ranks] = ids
-    hits.distances[rows, ranks] = distances
-    return hits
-
-
-def stacked(parts: Sequence[Hits], k: int | None) -> Hits:
-    """The hits of consecutive queries as one; k wide, or as wide as the widest where k is None."""
-    if len(parts) == 1:
-        return parts[0]
-    width = max((part.ids.shape[1] for part in parts), default=0) if k is None else k
-    hits = empty_hits(sum(map(len, parts)), width, all(part.exact for part in parts))
-    start = 0
-    for part in parts:
-        place = slice(start, start + len(part)), slice(part.ids.shape[1])
-        hits.ids[place], hits.distances[place] = part.ids, part.distances
-        start += len(part)
-    return hits
 
 
 def _joined(a: Hits, b: Hits, k: int | None) -> Hits:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from xmr_core.errors import DataError
-from xmr_core.search.distances import pair_distances, stacked
-from xmr_core.search.exact import empty_hits, positions_of, select
-from xmr_core.types import Codes, Embeddings, Hits, Int
+from xmr_core.options import as_int
+from xmr_core.search.distances import pair_distances
+from xmr_core.search.hits import empty_hits, positions_of, select, stacked
+from xmr_core.types import Codes, Embeddings, Hits
 
 __all__ = ["check_rerank", "rerank"]
 
@@ -44,11 +45,11 @@ def rerank(
     return replace(stacked(parts, k), exact=bool(whole.all()))
 
 
-def check_rerank(candidates: Int, k: Int | None, within: float | None) -> None:
-    """Raise DataError where `candidates`, 0 for none, are no number that a search for k hits can be re-ranked by."""
-    if isinstance(candidates, bool) or not isinstance(candidates, (int, np.integer)) or candidates < 0:
-        raise DataError(f"rerank={candidates!r}: must be a whole number of candidates, or 0")
-    if candidates and (within is not None or k is None):
+def check_rerank(candidates: object, k: int | None, within: float | None) -> int:
+    """`candidates` (0 for none) as an int. Raises DataError where they cannot re-rank a search for k."""
+    number = as_int(candidates, "rerank", 0)
+    if number and (within is not None or k is None):
         raise DataError("rerank: distances before and after differ, so it goes with k alone, not with within")
-    if candidates and k is not None and candidates < k:
-        raise DataError(f"rerank={candidates}: must be k={k} or more")
+    if number and k is not None and number < k:
+        raise DataError(f"rerank={number}: must be k={k} or more")
+    return number

@@ -6,7 +6,7 @@ A subclass adds `build` (and what else it learns, in `fit`):
         name = "flat"
 
         def build(self, codes):
-            return FlatIndex(self, codes)
+            return VectorIndex(self, codes)        # exact; a subclass of it that skips what is far is quicker
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from xmr_core.components import C, Indexer, SqlDistance
 from xmr_core.errors import DataError, SpaceMismatchError
 from xmr_core.search.distances import Scan, distances
-from xmr_core.types import Codes, Embeddings, Metric
+from xmr_core.search.index import Index
+from xmr_core.types import Codes, Embeddings, Hits, Metric
 
-__all__ = ["VectorIndexer"]
+__all__ = ["VectorIndex", "VectorIndexer"]
 
 
 class VectorIndexer(Indexer[C]):
@@ -65,11 +66,11 @@ class VectorIndexer(Indexer[C]):
         """The vectors themselves."""
         return Codes.of_vectors(ids, self.queries(embeddings).values)
 
-    def scan(self, codes: Codes) -> Scan:
-        """Exact search over the vectors of `codes`. Raises DataError where they have another width or layout."""
+    def vectors(self, codes: Codes) -> NDArray[np.float32]:
+        """(n, d): the vectors of `codes`. Raises DataError where they have another width or layout."""
         if codes.layout.dim != self.dim:
             raise DataError(f"{self.name}: expected codes of {self.dim} dimensions, got {codes.layout.dim}")
-        return Scan(codes.vectors, codes.ids, self.metric)
+        return codes.vectors
 
     def distances(self, queries: Embeddings, codes: Codes) -> NDArray[np.float32]:
         """(q, n) true distances."""
@@ -78,3 +79,28 @@ class VectorIndexer(Indexer[C]):
     def sql(self) -> SqlDistance:
         """Distances of arrays of floats."""
         return SqlDistance("float", self.metric)
+
+
+class VectorIndex(Index):
+    """Exact search over all vectors, which are not copied; the base of indexes that look at fewer.
+
+    A subclass's `_search` gives what it finds, and `_exhaustive` where a scan is as quick. A filter's vectors are
+    copied for the time of a search.
+    """
+
+    indexer: VectorIndexer
+
+    def __init__(self, indexer: VectorIndexer, codes: Codes) -> None:
+        super().__init__(indexer, codes)
+        self.scan = Scan(indexer.vectors(codes), codes.ids, indexer.metric)
+
+    def _search(
+        self, queries: Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
+    ) -> Hits:
+        return self._exhaustive(queries, k, within, positions)
+
+    def _exhaustive(
+        self, queries: Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
+    ) -> Hits:
+        scan = self.scan if positions is None else self.scan.at(positions)
+        return scan.search(queries.values, k, within)

@@ -194,9 +194,14 @@ class IndexerLaws(Laws):
 
     def test_a_search_for_nothing_is_refused(self) -> None:
         ground = self.case.ground(self.case.metrics[0])
-        for k, within in ((0, None), (-1, None), (None, None), (K, float("nan"))):
-            with refuses(DataError, f"k={k}, within={within}"):
+        strange: tuple[tuple[Any, Any], ...] = ((True, None), (2.0, None), (K, "10"))
+        for k, within in ((0, None), (-1, None), (None, None), (K, float("nan")), *strange):
+            with refuses(DataError, f"k={k!r}, within={within!r}"):
                 ground.index.search(ground.queries, k, within)
+        no_ids: tuple[Any, ...] = (ground.ids[:3] / 2, ground.ids > 9, np.array(["a"]))
+        for among in no_ids:
+            with refuses(DataError, f"among={among[:3]}"):
+                ground.index.search(ground.queries, K, among=among)
 
     # hits
 
@@ -267,6 +272,20 @@ class IndexerLaws(Laws):
             assert len(index) == 0 and hits.ids.shape == (len(ground.queries), K), f"got {hits.ids.shape}"
             assert (hits.ids == -1).all() and np.isposinf(hits.distances).all(), "an empty collection gave hits"
             assert (index.search(ground.queries, None, within=1.0).ids == -1).all(), "an empty collection gave hits"
+
+    def test_numbers_may_be_those_of_numpy(self, metric: Metric) -> None:
+        ground = self.case.ground(metric)
+        radius, small = int(np.ceil(radius_of(ground))), ground.ids[:-1:2]  # the last id is beyond 32 bits
+        for k, within, among in ((K, None, None), (K, radius, small), (None, radius, None), (len(small), None, small)):
+            want = ground.index.search(ground.queries, k, within, among)
+            for whole, real in ((np.int64, np.float64), (np.int32, np.float32), (np.int16, np.int64)):
+                hits = ground.index.search(
+                    ground.queries,
+                    None if k is None else whole(k),
+                    None if within is None else real(within),
+                    None if among is None else among.astype(np.int32),
+                )
+                assert_equal(hits, want, 0.0, f"{whole.__name__} k={k} and {real.__name__} within={within}")
 
     # radius
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.options import Range, Seed
 from xmr_core.search.distances import distances as all_pairs
-from xmr_core.search.exact import check_search, positions_of
 
 XMR_API = 1
 ROUNDING = 1e-5  # of a distance: what float32 may get wrong
@@ -73,31 +72,24 @@ class Pivots(xmr.Indexer):
 class PivotIndex(xmr.Index):
     """`table` (n, p): the distance of each vector to each pivot."""
 
+    indexer: Pivots
+
     def __init__(self, indexer: Pivots, codes: xmr.Codes) -> None:
-        self.indexer, self.codes = indexer, codes
+        super().__init__(indexer, codes)
         self.table = all_pairs(codes.vectors, indexer.state["pivots"], "l2")
 
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def search(
-        self,
-        queries: xmr.Embeddings,
-        k: int | None = 10,
-        within: float | None = None,
-        among: NDArray[np.int64] | None = None,
+    def _search(
+        self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> xmr.Hits:
         """Exact hits: vectors that cannot be near any of the queries are never looked at."""
-        check_search(k, within)
-        queries = self.indexer.queries(queries)
-        rows = np.arange(len(self)) if among is None else positions_of(self.codes.ids, among)
+        rows = np.arange(len(self)) if positions is None else positions
         table, possible = self.table[rows], np.zeros(len(rows), bool)  # (n, p), (n,)
         for to_pivots in all_pairs(queries.values, self.indexer.state["pivots"], "l2"):  # (p,)
             least = np.abs(to_pivots - table).max(axis=1)  # |d(q, p) - d(p, x)| <= d(q, x) <= d(q, p) + d(p, x)
             most = (to_pivots + table).min(axis=1)
-            reach = np.partition(most, k - 1)[k - 1] if k and k <= len(most) else np.inf
+            reach = np.inf if k is None else np.partition(most, k - 1)[k - 1]
             possible |= least <= min(reach, np.inf if within is None else within) + ROUNDING * to_pivots.max()
-        return xmr.nearest(self.indexer, queries, self.codes.take(rows[possible]), k, within)
+        return self._exhaustive(queries, k, within, rows[possible])
 
 
 @xmr.hookimpl
