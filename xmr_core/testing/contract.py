@@ -274,9 +274,11 @@ class Laws:
                     yield option, value
 
     def _with(self, option: Option, value: object) -> Any:
-        """The component with one option changed."""
+        """The component with one option changed; its config, where recipes of earlier releases may say that value."""
         component = self.case.component
-        return type(component)(**{**component.options(), option.name: value})
+        options = {**component.options(), option.name: value}
+        translated = dict(component.migrate(options, {}, component.version)[0]) != options
+        return (type(component).Config if translated else type(component))(**options)
 
     def _needing_fit(self) -> Any:
         if not self.case.component.needs_fit:
