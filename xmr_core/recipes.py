@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Component, Encoder, Fuser, Indexer
+from xmr_core.components import Component, Encoder, Form, Fuser, Indexer
 from xmr_core.errors import ConfigError, DataError, NotFittedError
 from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, default
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
 
-__all__ = ["Pipeline", "as_pipeline", "calls", "component"]
+__all__ = ["Pipeline", "as_pipeline", "below", "calls", "component", "fit_nested", "joined_digest", "nested_encoder"]
 
 FIRST = 256  # items that are embedded at once, until it is known what their features take
 BATCH = 4096  # at most, after that
@@ -317,3 +317,39 @@ def _name(component: Component | None) -> str:
 
 def _nothing(modality: str) -> Features:
     return Features(modality, np.zeros((0, 1, 0), np.float32))
+
+
+# components that stand on others: each made of a recipe, its state kept in theirs under a name
+
+
+def nested_encoder(modality: str, recipe: str, forms: Collection[Form], state: Mapping[str, NDArray[Any]]) -> Encoder:
+    """The encoder of a recipe like `bow(min_count=5)`, with what `state` keeps of it under `<modality>/`.
+
+    Raises ConfigError where it does not take that modality or gives another form of it, UnknownComponentError.
+    """
+    part = cast(Encoder, component("encoder", recipe))
+    if part.forms.get(modality) not in forms:
+        kinds = {"vector": f"one vector of each {modality}", "regions": "regions", "tokens": "words"}
+        wanted = " or ".join(told for form, told in kinds.items() if form in forms)
+        raise ConfigError(modality, recipe, f"must be an encoder that gives {wanted}")
+    return part.with_state(below(modality, state))
+
+
+def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
+    """Their states once fitted, under `<modality>/`; `name` is that of the encoder which they are parts of."""
+    learnt: dict[str, NDArray[Any]] = {}
+    for modality, part in parts.items():
+        current_run().begin(f"0_{name}_{modality}")  # each has checkpoints of its own
+        learnt |= {f"{modality}/{key}": array for key, array in part.fit(pairs).state.items()}
+    current_run().begin(f"0_{name}")
+    return learnt
+
+
+def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with `prefix/`, under the rest of their names."""
+    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
+
+
+def joined_digest(*told: str) -> str:
+    """sha256 (hex) over what tells parts from others: their fingerprints."""
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()

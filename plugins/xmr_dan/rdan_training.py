@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import xmr_core as xmr
-from xmr_core.nested import below
+from xmr_core.recipes import below
 from xmr_core.vqa import accuracies, frequent_answers
 from xmr_dan.config import RdanConfig
 from xmr_dan.inputs import check_regions, check_words, regions_of

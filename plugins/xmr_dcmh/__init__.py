@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.components import State
-from xmr_core.nested import below, fit_nested, joined_digest, nested_encoder
 from xmr_core.options import unset
 from xmr_core.progress import encode_cached
+from xmr_core.recipes import below, fit_nested, joined_digest, nested_encoder
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.config import DcmhConfig
+from xmr_torch.tunable import require_tunable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +53,8 @@ class Dcmh(xmr.Encoder):
         self.parts = {
             modality: nested_encoder(modality, recipe, {"vector"}, self.state) for modality, recipe in recipes.items()
         }
+        if self.config.tune:
+            require_tunable("image", self.config.image, self.parts[xmr.IMAGE])
         self._nets: dict[str, nn.Module] = {}  # made of the state where first needed
 
     @property

@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import measures, nested
+from xmr_core import measures, recipes, registry
 from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance
 from xmr_dcmh import Cnnf, Dcmh
+from xmr_torch.tunable import TunableEncoder
 
 torch = pytest.importorskip("torch")
 from xmr_dcmh import fitting, nets, objective, training  # noqa: E402  (they import torch)
@@ -356,6 +357,7 @@ class Small(xmr.Encoder):
     name: ClassVar[str] = "small"
     needs_fit: ClassVar[bool] = False
     forms: ClassVar[Mapping[str, Any]] = {xmr.IMAGE: "vector"}
+    feature_dim: ClassVar[int] = 3
 
     def network(self, pretrained: bool = True) -> Any:
         linear = torch.nn.Linear(3, 3)
@@ -374,8 +376,10 @@ class Small(xmr.Encoder):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """`small` can be named in a recipe."""
-    found: Callable[..., Any] = nested.component
-    monkeypatch.setattr(nested, "component", lambda role, recipe: Small() if recipe == "small" else found(role, recipe))
+    found: Callable[..., Any] = recipes.component
+    monkeypatch.setattr(
+        recipes, "component", lambda role, recipe: Small() if recipe == "small" else found(role, recipe)
+    )
 
 
 @pytest.mark.usefixtures("small")
@@ -393,6 +397,17 @@ def test_a_tuned_network_is_trained_and_kept_in_the_state() -> None:
     assert min(mean_ap(dcmh, pairs)) > 0.99
     loaded = Dcmh.load(dcmh.options(), dcmh.state, dcmh.version)
     np.testing.assert_array_equal(loaded.encode(items[0]).vectors, dcmh.encode(items[0]).vectors)
+
+
+def test_an_encoder_without_a_network_cannot_be_tuned() -> None:
+    with pytest.raises(xmr.ConfigError, match=r"image='precomputed\(dim=8\)': has no network to train") as failure:
+        xmr.Pipeline.parse("dcmh(tune=True, image='precomputed(dim=8)') >> sign >> hamming")
+    assert "give another encoder, like lite0, or tune=False" in str(failure.value)
+
+
+@pytest.mark.parametrize("name", ["lite0", "cnnf"])
+def test_networks_that_can_be_tuned_say_so(name: str) -> None:
+    assert isinstance(registry.default().find("encoder", name)(), TunableEncoder)
 
 
 # CNN-F

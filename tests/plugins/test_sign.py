@@ -55,6 +55,11 @@ def vectors() -> Floats:
 # sign
 
 
+def test_sign_learns_nothing_and_keeps_its_fingerprint(vectors: Floats) -> None:
+    fitted = Sign().fit(both(vectors, vectors))
+    assert fitted.state == {} and fitted.fingerprint() == Sign().fingerprint()
+
+
 def test_zero_counts_as_positive_and_bit_zero_comes_first() -> None:
     vectors = np.array([[0, -1, -1, -1, -1, -1, -1, 2], [-0.0, 1, -1, -1, -1, -1, -1, -1]], np.float32)
     embeddings = Sign().fuse(xmr.Features.of_vectors(xmr.TEXT, vectors))
