@@ -24,7 +24,6 @@ from xmr_core.errors import ConfigError, DataError, NotFittedError, PluginError,
 from xmr_core.hookspecs import hookimpl
 from xmr_core.images import check_images, decode_image, decode_images
 from xmr_core.measures import average_precision, between, mean_average_precision
-from xmr_core.nested import below, fit_nested, joined_digest, nested_encoder
 from xmr_core.options import (
     Batch,
     Bits,
@@ -44,7 +43,7 @@ from xmr_core.options import (
     unset,
 )
 from xmr_core.progress import Run, current_run, encode_cached, use_run
-from xmr_core.recipes import component
+from xmr_core.recipes import below, component, fit_nested, joined_digest, nested_encoder
 from xmr_core.search.distances import (
     Scan,
     distances,
@@ -55,6 +54,7 @@ from xmr_core.search.distances import (
     unit,
 )
 from xmr_core.search.exact import ExactIndex, nearest
+from xmr_core.search.hashing import BitFuser
 from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, put, select, stacked
 from xmr_core.search.reranking import rerank
 from xmr_core.search.rotations import hyperplanes, itq, principal_axes, random_rotation
@@ -87,6 +87,7 @@ __all__ = [
     "TEXT",
     "Answerer",
     "Batch",
+    "BitFuser",
     "Bits",
     "Codes",
     "Component",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from xmr_core import ConfigError
+from xmr_core.plugin import ConfigError
 
 __all__ = ["device", "has_bfloat16", "outputs", "randomness"]
 

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xmr_core import Embeddings, pack_bits
-from xmr_core.measures import average_precision, between
+from xmr_core.plugin import Embeddings, average_precision, between, pack_bits
 
 __all__ = ["Rows", "Similar", "hashing_map", "shuffled", "similarities", "split"]
 

@@ -26,9 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_core import ConfigError
-from xmr_core.progress import current_run
-from xmr_core.recipes import below
+from xmr_core.plugin import ConfigError, below, current_run
 from xmr_torch.arrays import Arrays, arrays, optimiser_arrays, restore_optimiser, tensors
 from xmr_torch.computing import randomness
 from xmr_torch.rates import Course, constant

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import ConfigError, Encoder, Items
+from xmr_core.plugin import ConfigError, Encoder, Items
 
 if TYPE_CHECKING:
     from torch import nn
