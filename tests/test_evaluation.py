@@ -24,7 +24,7 @@ def db(tmp_path: Path, pairs: xmr.Pairs) -> Iterator[Library]:
 
 
 def test_labels_give_map_over_everything_but_the_queries(db: Library) -> None:
-    made = db.evaluate(queries="key LIKE 'blue%'", database="true")
+    made = db.evaluate(queries="key LIKE 'blue%'", database="true", measure="map")
     assert made.value("MAP", "image") == 1.0
     assert made.value("MAP", "text") == 1.0
     assert [(figure.n_queries, figure.n_database) for figure in made.figures] == [(1, 8), (2, 4)]
@@ -35,7 +35,7 @@ def test_labels_give_map_over_everything_but_the_queries(db: Library) -> None:
 def test_the_default_queries_are_the_test_split(db: Library) -> None:
     made = db.evaluate()
     assert made.queries == "split = 'test'"
-    assert made.database == "(split = 'test') IS NOT TRUE"
+    assert made.database == "MAP: (split = 'test') IS NOT TRUE; R@K: split = 'test'"
     assert made.value("MAP", "image") == 0.0  # no colour of the test split is in the rest
 
 
@@ -122,3 +122,43 @@ def test_registering_wants_a_connection_with_a_library() -> None:
         xmr.register("not a connection")
     with duckdb.connect() as con, pytest.raises(xmr.StorageError):
         xmr.register(con)
+
+
+# figures that cannot mislead
+
+
+def test_pairs_give_recall_beside_map(db: Library) -> None:
+    made = db.evaluate()
+    assert made.value("R@1", "image") == 1.0
+    assert [figure.measure for figure in made.figures if figure.queries == "image"][:2] == ["MAP", "R@1"]
+
+
+def test_it_says_that_no_query_was_trained_on(db: Library) -> None:
+    made = db.evaluate()
+    assert made.trained == 0
+    assert "no query was in the training set" in str(made)
+
+
+def test_it_says_how_many_queries_were_trained_on(db: Library) -> None:
+    made = db.evaluate(queries="true", measure="recall")
+    assert made.trained == 6  # red and green, with two captions each
+    assert "TRAINED ON THE QUERIES: 6 of 12" in str(made)
+
+
+def test_queries_are_left_out_of_the_fit_where_there_is_no_train_split(db: Library) -> None:
+    db.sql("UPDATE xmr.metadata SET split = NULL WHERE split = 'train'")
+    db.fit("toy >> flat", name="rest")
+    made = db.evaluate("rest")
+    assert made.trained == 0
+    assert db.store.training_ids("rest", 1).tolist() == db.store.ids(where="split IS NULL").tolist()
+
+
+def test_queries_without_a_true_item_in_the_database_are_counted(db: Library) -> None:
+    made = db.evaluate(queries="true", database="key NOT LIKE 'red%'", measure="recall")
+    assert made.outside == 3  # one image and two captions of red
+    assert "3 of 12 queries have no true item in the database" in " ".join(made.remarks)
+
+
+def test_a_version_that_is_dropped_forgets_what_it_was_fitted_on(db: Library) -> None:
+    db.drop("toy")
+    assert db.sql("SELECT count(*) FROM xmr.training").fetchall() == [(0,)]

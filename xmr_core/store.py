@@ -286,6 +286,13 @@ class Store(ABC):
     def put_space(self, space: SpaceRecord) -> None:
         """Write a new version of a space, with its parts and an empty table of codes."""
 
+    def put_training(self, name: str, version: int, ids: NDArray[np.int64]) -> None:  # noqa: B027 (optional)
+        """Remember the items (n,) that a new version of a space was fitted on. A store may do without."""
+
+    def training_ids(self, name: str, version: int) -> NDArray[np.int64] | None:
+        """(n,) ascending ids of the items that a version was fitted on; None where the store does not know."""
+        return None
+
     @abstractmethod
     def publish(self, name: str, version: int) -> None:
         """Let the name mean this version, in SQL too, at once."""

@@ -94,6 +94,8 @@ TABLES: dict[str, Table] = {
             Column("seed", BigInteger, nullable=False),
             _text("created"),
         ),
+        # the items that a version of a space was fitted on
+        _table("training", _text("space"), _int("version"), _id("item_id")),
         # the components of a space, in order; options are JSON
         _table(
             "parts",

@@ -91,9 +91,28 @@ class SqlSpaces(Store):
             mark_ids(self.db)
             self._drop_codes(name, [gone.version for gone in doomed], any(gone.published for gone in doomed))
             for gone in doomed:
-                for table in ("spaces", "attention"):
+                for table in ("spaces", "attention", "training"):
                     self.db.execute(f"DELETE FROM xmr.{table} WHERE {OF_VERSION}", [name, gone.version])
                 parts.drop(self.db, name, gone.version)
+
+    def put_training(self, name: str, version: int, ids: NDArray[np.int64]) -> None:
+        import pyarrow as pa
+
+        table = pa.table(
+            {
+                "space": pa.array([name]).take(pa.array(np.zeros(len(ids), np.int8))),
+                "version": np.full(len(ids), version),
+                "item_id": ids,
+            }
+        )
+        with self.db.transaction():
+            self.db.insert("training", table)
+
+    def training_ids(self, name: str, version: int) -> NDArray[np.int64] | None:
+        if not self.db.columns("training"):  # an older file, open for reading only
+            return None
+        rows = self.db.rows(f"SELECT item_id FROM xmr.training WHERE {OF_VERSION} ORDER BY item_id", [name, version])
+        return np.array([item for (item,) in rows], np.int64) if rows else None
 
     def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
         with self.db.transaction():

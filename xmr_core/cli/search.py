@@ -190,7 +190,7 @@ def print_evaluation(made: Evaluation) -> None:
     """A table of the figures, under what they mean."""
     seed = "" if made.seed is None else f", seed {made.seed}"
     typer.echo(f"{made.space} version {made.version}: {made.recipe}{seed}, {made.fingerprint[:12]}")
-    typer.echo(f"queries: {made.queries}; database: {made.database}\n{made.protocol}")
+    typer.echo("\n".join([f"queries: {made.queries}; database: {made.database}", made.protocol, *made.remarks]))
     columns = ("measure", "queries", "database", "value", "chance", "queries asked", "items searched")
     printing.table(columns, [tuple(row.values()) for row in made.rows])
 

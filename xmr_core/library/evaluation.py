@@ -29,6 +29,7 @@ PROTOCOLS = {
     "map": "MAP over the full ranking; relevant: shares a label; ties by their expectation; mean over all queries",
     "recall": "R@K over the whole database; rank of the best true item, ties count against it",
 }
+NAMES = {"map": "MAP", "recall": "R@K"}
 RECALLS = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "median rank": "median", "mean rank": "mean"}
 
 
@@ -58,6 +59,9 @@ class Evaluation:
     database: str
     protocol: str
     figures: Sequence[Figure] = field(default_factory=tuple)
+    trained: int | None = None  # queries that the space was fitted on; None where the library does not know
+    outside: int = 0  # queries whose true items all lie outside the database that was searched
+    searched: str = "exhaustively, by the distances of the codes"  # an inexact index may find less; `audit` tells
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -71,11 +75,36 @@ class Evaluation:
                 return figure.value
         raise KeyError((measure, queries))
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the figures must know beside the protocol, a sentence each."""
+        said = [f"searched {self.searched}"]
+        asked = sum(self._asked().values())
+        if self.trained is None:
+            said.append("which queries were trained on is not known")
+        elif self.trained:
+            said.append(
+                f"TRAINED ON THE QUERIES: {self.trained:,} of {asked:,} were in the training set, "
+                "so these figures do not tell how it does on new items"
+            )
+        else:
+            said.append("no query was in the training set")
+        if self.outside:
+            said.append(
+                f"{self.outside:,} of {asked:,} queries have no true item in the database; recall leaves them out"
+            )
+        return said
+
+    def _asked(self) -> dict[str, int]:
+        """How many queries there are of each modality."""
+        return {row.queries: row.n_queries for row in self.figures}
+
     def __str__(self) -> str:
         lines = [
             f"{self.recipe} (space {self.space!r} version {self.version}, seed {self.seed}, {self.fingerprint[:12]})",
             f"queries: {self.queries}; database: {self.database}",
             self.protocol,
+            *self.remarks,
             f"{'':16} {'direction':16} {'value':>8} {'chance':>8}",
         ]
         for row in self.figures:
@@ -97,36 +126,57 @@ def _evaluate(
     store: Store, space: Space, queries: str | None, database: str | None, measure: Measure | None
 ) -> Evaluation:
     queries = queries or _default_queries(store)
-    labelled = bool(store.counts().get("labels"))
-    measure = measure or ("map" if labelled else "recall")
-    if not isinstance(measure, str) or measure not in PROTOCOLS:
-        raise ConfigError("measure", measure, f"must be one of {', '.join(PROTOCOLS)}")
-    if measure == "map" and not labelled:
-        raise DataError("MAP needs labels, and no item has any; measure='recall' needs pairs alone")
-    database = database or (f"({queries}) IS NOT TRUE" if measure == "map" else queries)
-    figures = [
-        figure
-        for asked, found in ((IMAGE, TEXT), (TEXT, IMAGE))
-        if {asked, found} <= set(space.pipeline.modalities)
-        for figure in _direction(store, space, asked, found, queries, database, measure)
-    ]
-    if not figures:
-        raise DataError(f"space {space.name!r} has no two kinds to search between")
+    chosen = _measures(store, measure)
+    databases = {one: database or (f"({queries}) IS NOT TRUE" if one == "map" else queries) for one in chosen}
+    ways = [(a, b) for a, b in ((IMAGE, TEXT), (TEXT, IMAGE)) if {a, b} <= set(space.pipeline.modalities)]
+    if not ways:
+        raise DataError(f"space {space.name!r} has no two modalities to search between")
+    figures, outside = [], 0
+    for one in chosen:
+        for asked, found in ways:
+            made, missed = _direction(store, space, asked, found, queries, databases[one], one)
+            figures += made
+            outside += missed
     record = space.record
-    made = Evaluation(
+    told = set(databases.values())
+    evaluation = Evaluation(
         record.name,
         record.version,
         record.recipe,
         record.fingerprint,
         record.seed,
         queries,
-        database,
-        PROTOCOLS[measure],
+        told.pop() if len(told) == 1 else "; ".join(f"{NAMES[one]}: {where}" for one, where in databases.items()),
+        "; ".join(PROTOCOLS[one] for one in chosen),
         tuple(figures),
+        _trained(store, space, queries, [asked for asked, _ in ways]),
+        outside,
     )
     if not store.read_only:
-        _keep(store, made)
-    return made
+        _keep(store, evaluation)
+    return evaluation
+
+
+def _measures(store: Store, measure: Measure | None) -> list[Measure]:
+    """The one that is asked for, or all that the data allow. Raises ConfigError, DataError."""
+    counts = store.counts()
+    labelled = bool(counts.get("labels"))
+    if measure is None:
+        able: list[tuple[Measure, bool]] = [("map", labelled), ("recall", bool(counts.get("pairs")))]
+        return [one for one, possible in able if possible] or ["recall"]
+    if not isinstance(measure, str) or measure not in PROTOCOLS:
+        raise ConfigError("measure", measure, f"must be one of {', '.join(PROTOCOLS)}")
+    if measure == "map" and not labelled:
+        raise DataError("MAP needs labels, and no item has any; measure='recall' needs pairs alone")
+    return [measure]
+
+
+def _trained(store: Store, space: Space, queries: str, modalities: Sequence[str]) -> int | None:
+    """How many of the queries the space was fitted on; None where the store does not know."""
+    trained = store.training_ids(space.name, space.record.version)
+    if trained is None:
+        return None
+    return sum(int(np.isin(store.ids(modality, queries), trained).sum()) for modality in modalities)
 
 
 def audit(session: Session, k: Int, sample: Int, space: str | None, seed: Int) -> Mapping[str, float]:
@@ -157,15 +207,20 @@ def _default_queries(store: Store) -> str:
 
 def _direction(
     store: Store, space: Space, asked: str, found: str, queries: str, database: str, measure: Measure
-) -> list[Figure]:
+) -> tuple[list[Figure], int]:
+    """The figures of one direction, and how many queries have true items but none in the database (for recall)."""
     query_ids, database_ids = store.ids(asked, queries), store.ids(found, database)
     if not len(query_ids) or not len(database_ids):
         raise DataError(f"no {asked}s where {queries}" if not len(query_ids) else f"no {found}s where {database}")
     codes = store.get_codes(space.name, space.record.version, found)
     codes = codes.take(np.isin(codes.ids, database_ids))
     score = _score(space, space.pipeline.embed(store.items(query_ids, asked)), codes)
-    values = (_map if measure == "map" else _recall)(store, score, query_ids, codes.ids, asked)
-    return [Figure(name, asked, found, value, chance, len(query_ids), len(codes)) for name, value, chance in values]
+    if measure == "map":
+        values, outside = _map(store, score, query_ids, codes.ids), 0
+    else:
+        values, outside = _recall(store, score, query_ids, codes.ids, asked)
+    figures = [Figure(name, asked, found, value, chance, len(query_ids), len(codes)) for name, value, chance in values]
+    return figures, outside
 
 
 def _score(space: Space, queries: Embeddings, codes: Codes) -> measures.Score:
@@ -179,7 +234,7 @@ def _score(space: Space, queries: Embeddings, codes: Codes) -> measures.Score:
 
 
 def _map(
-    store: Store, score: measures.Score, query_ids: NDArray[np.int64], ids: NDArray[np.int64], asked: str
+    store: Store, score: measures.Score, query_ids: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> list[tuple[str, float, float]]:
     labels, query_labels = store.labels(ids), store.labels(query_ids)
     value = measures.mean_average_precision(score, query_labels, labels)
@@ -188,14 +243,19 @@ def _map(
 
 def _recall(
     store: Store, score: measures.Score, query_ids: NDArray[np.int64], ids: NDArray[np.int64], asked: str
-) -> list[tuple[str, float, float]]:
+) -> tuple[list[tuple[str, float, float]], int]:
     links = store.links()[:, :: 1 if asked == IMAGE else -1]  # (p, 2) of query and item
-    links = links[np.isin(links[:, 0], query_ids) & np.isin(links[:, 1], ids)]
+    links = links[np.isin(links[:, 0], query_ids)]
+    paired = len(np.unique(links[:, 0]))
+    links = links[np.isin(links[:, 1], ids)]
+    if not len(links):
+        raise DataError(f"no {asked} among the queries has its true item in the database; recall needs some that do")
     places = np.stack([np.searchsorted(query_ids, links[:, 0]), np.searchsorted(ids, links[:, 1])], axis=1)
     ranks = measures.pair_ranks(score, places, (len(query_ids), len(ids)))
     made = measures.pair_recall(ranks)
     chance = measures.chance_pair_recall(np.bincount(places[:, 0], minlength=len(query_ids)), len(ids))
-    return [(name, getattr(made, at), getattr(chance, at)) for name, at in RECALLS.items()]
+    figures = [(name, getattr(made, at), getattr(chance, at)) for name, at in RECALLS.items()]
+    return figures, paired - len(np.unique(links[:, 0]))
 
 
 def _keep(store: Store, made: Evaluation) -> None:

@@ -42,6 +42,7 @@ def fit(
         fitted = pipeline.fit(pairs)
         with store.transaction():
             _encode_all(session, name, version, fitted, seed)
+            store.put_training(name, version, np.union1d(pairs.images.ids, pairs.texts.ids))
             if publish:
                 store.publish(name, version)
     if checkpoints is not None:
@@ -52,7 +53,12 @@ def fit(
 
 
 def _training(store: Store) -> str | None:
-    return "split = 'train'" if store.has_split("train") else None
+    """The items to fit on where nobody says: those of `train`, else all but the queries, else all."""
+    if store.has_split("train"):
+        return "split = 'train'"
+    if store.has_split("query") or store.has_split("test"):
+        return "split IS NULL OR split::VARCHAR NOT IN ('query', 'test')"
+    return None
 
 
 def _checkpoints(store: Store, pipeline: Pipeline, pairs: Pairs) -> Path | None:

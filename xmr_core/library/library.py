@@ -109,8 +109,9 @@ class Library:
         """Fit a recipe on pairs of this library, encode every item, store the codes, and publish the space.
 
         `where` chooses the training items by a SQL condition; without it, those of `split = 'train'` if there are
-        any, else all. A known `name` gets a new version, and the old one serves until the new one is ready. A killed
-        fit resumes from its last checkpoint when it is called again with the same recipe, seed and items.
+        any, else all whose `split` is not query or test. A known `name` gets a new version, and the old one serves
+        until the new one is ready. A killed fit resumes from its last checkpoint when it is called again with the same
+        recipe, seed and items.
         """
         return fitting.fit(self._session, recipe, name, where, seed, publish)
 
