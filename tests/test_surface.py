@@ -34,7 +34,6 @@ def test_a_name_means_the_same_in_both(module: ModuleType) -> None:
     assert [name for name in both if getattr(xmr, name) is not getattr(plugin, name)] == []
 
 
-@pytest.mark.xfail(reason="plugins are about to import from xmr_core.plugin")
 @pytest.mark.parametrize("name", PLUGINS)
 def test_plugins_import_what_is_public_and_nothing_else_of_the_core(name: str) -> None:
     public = {f"xmr_core.{known}" for known in xmr.__all__} | {f"xmr_core.plugin.{known}" for known in plugin.__all__}

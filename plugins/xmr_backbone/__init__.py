@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_backbone.config import SIDE, STRIDE, Lite0GridConfig
 from xmr_backbone.grid import Grid
-from xmr_core.components import Form
-from xmr_core.images import decode_images
+from xmr_core.plugin import Form, decode_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from xmr_core.options import Device, Matches, Range
+from xmr_core.plugin import Device, Matches, Range
 
 __all__ = ["SIDE", "STRIDE", "GridConfig", "Lite0GridConfig"]
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_backbone.config import GridConfig
-from xmr_core.components import Form
-from xmr_core.images import decode_images
+from xmr_core.plugin import Form, decode_images
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import Form
+from xmr_core.plugin import Form
 from xmr_dan.config import RdanConfig
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import xmr_core as xmr
-from xmr_core.recipes import below
-from xmr_core.vqa import accuracies, frequent_answers
+from xmr_core.plugin import accuracies, below, frequent_answers
 from xmr_dan.config import RdanConfig
 from xmr_dan.inputs import check_regions, check_words, regions_of
 from xmr_dan.joint import Batch, JointNetwork, answer_loss

@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import State
-from xmr_core.options import unset
-from xmr_core.progress import encode_cached
-from xmr_core.recipes import below, fit_nested, joined_digest, nested_encoder
+from xmr_core.plugin import State, below, encode_cached, fit_nested, joined_digest, nested_encoder, unset
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.config import DcmhConfig
 from xmr_torch.tunable import require_tunable

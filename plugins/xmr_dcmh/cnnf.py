@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import Form
-from xmr_core.images import decode_images
+from xmr_core.plugin import Form, decode_images
 from xmr_dcmh.config import CnnfConfig
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from xmr_core.options import Batch, Bits, Device, Dropout, Epochs, Range, Rate, Seed, Validation
+from xmr_core.plugin import Batch, Bits, Device, Dropout, Epochs, Range, Rate, Seed, Validation
 
 __all__ = ["CnnfConfig", "DcmhConfig"]
 

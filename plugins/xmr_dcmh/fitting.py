@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xmr_core import IMAGE, TEXT, DataError, Items, Pairs
-from xmr_core.progress import encode_cached
+from xmr_core.plugin import encode_cached
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.config import DcmhConfig
 from xmr_dcmh.nets import Head, Net

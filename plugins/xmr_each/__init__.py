@@ -12,9 +12,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import Form
-from xmr_core.progress import encode_cached
-from xmr_core.recipes import fit_nested, joined_digest, nested_encoder
+from xmr_core.plugin import Form, encode_cached, fit_nested, joined_digest, nested_encoder
 
 
 @dataclass(frozen=True)

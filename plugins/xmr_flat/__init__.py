@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import xmr_core as xmr
-from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
+from xmr_core.plugin import VectorIndex, VectorIndexer
 
 
 class Flat(VectorIndexer):

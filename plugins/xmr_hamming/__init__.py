@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.search.distances import hamming_counts
-from xmr_core.search.hits import empty_hits, hits_of_pairs, stacked
+from xmr_core.plugin import empty_hits, hamming_counts, hits_of_pairs, stacked
 
 BLOCK = 1 << 16  # distances that are sorted at once, where there are several queries: they fit in the cache
 LOOKUPS = 256  # queries whose radius is searched at once

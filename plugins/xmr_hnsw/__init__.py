@@ -17,12 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import State
-from xmr_core.options import unset
-from xmr_core.progress import current_run
-from xmr_core.search.distances import pair_distances
-from xmr_core.search.hits import hits_of_pairs
-from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
+from xmr_core.plugin import State, VectorIndex, VectorIndexer, current_run, hits_of_pairs, pair_distances, unset
 from xmr_hnsw.config import HnswConfig
 from xmr_hnsw.groups import Groups, Places
 

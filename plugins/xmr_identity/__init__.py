@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import xmr_core as xmr
-from xmr_core.options import VectorMetric
-from xmr_core.search.distances import unit
+from xmr_core.plugin import VectorMetric, unit
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import State
-from xmr_core.options import Range, unset
-from xmr_core.search.distances import pair_distances, unit
-from xmr_core.search.hits import hits_of_pairs, put, stacked
-from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
+from xmr_core.plugin import (
+    Range,
+    State,
+    VectorIndex,
+    VectorIndexer,
+    hits_of_pairs,
+    pair_distances,
+    put,
+    stacked,
+    unit,
+    unset,
+)
 
 __all__ = ["KDTree", "KDTreeConfig"]
 

@@ -14,12 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import State
-from xmr_core.options import unset
-from xmr_core.search import rotations
-from xmr_core.search.distances import unit
-from xmr_core.search.hits import empty_hits, put, stacked
-from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
+from xmr_core.plugin import State, VectorIndex, VectorIndexer, empty_hits, hyperplanes, itq, put, stacked, unit, unset
 from xmr_lsh.config import MOST_PROBES, LshConfig
 from xmr_lsh.tables import Tables, keys_of
 
@@ -67,11 +62,11 @@ class Lsh(VectorIndexer):
         rng = np.random.default_rng(self.config.seed)
         n, h = placed.shape
         if self.config.rotation is None:
-            return np.stack([rotations.hyperplanes(h, planes, rng) for _ in range(self.config.tables)])
+            return np.stack([hyperplanes(h, planes, rng) for _ in range(self.config.tables)])
         if planes > h:
             raise xmr.ConfigError("planes", planes, f"must be at most {h}, the width of the vectors, for itq")
         halves = [rng.choice(n, min(TRAINED_ON, -(-n // 2)), replace=False) for _ in range(self.config.tables)]
-        return np.stack([rotations.itq(placed[half] - centre, planes, ITERATIONS, rng) for half in halves])
+        return np.stack([itq(placed[half] - centre, planes, ITERATIONS, rng) for half in halves])
 
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """The tables, in about a second for a million vectors and table. Raises NotFittedError, DataError."""

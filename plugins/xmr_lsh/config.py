@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from xmr_core.options import Range, Seed
+from xmr_core.plugin import Range, Seed
 
 __all__ = ["MOST_PROBES", "LshConfig"]
 

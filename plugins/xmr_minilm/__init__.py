@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import Form
-from xmr_core.search.distances import unit
+from xmr_core.plugin import Form, unit
 
 if TYPE_CHECKING:
     from xmr_minilm.network import SentenceModel

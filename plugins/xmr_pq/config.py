@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from xmr_core import ConfigError
-from xmr_core.options import Range, Seed
+from xmr_core.plugin import Range, Seed
 
 __all__ = ["PQConfig"]
 

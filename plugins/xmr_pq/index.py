@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core import Codes, Embeddings, Hits, Index, select
-from xmr_core.search.distances import reach
-from xmr_core.search.hits import put, stacked
+from xmr_core.plugin import put, reach, stacked
 from xmr_pq.engine import require_faiss, threads
 
 if TYPE_CHECKING:

@@ -27,9 +27,7 @@ from xmr_core import (
     SpaceMismatchError,
     SqlDistance,
 )
-from xmr_core.components import State
-from xmr_core.options import unset
-from xmr_core.search.distances import unit
+from xmr_core.plugin import State, unit, unset
 from xmr_pq.config import PQConfig
 
 __all__ = ["PQ"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.progress import current_run
+from xmr_core.plugin import current_run
 from xmr_pq.config import PQConfig
 from xmr_pq.engine import require_faiss, threads
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.options import Dim, VectorMetric
+from xmr_core.plugin import Dim, VectorMetric
 
 NAMED = 10  # items an error message names
 

@@ -17,11 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.options import Bits, Range, Seed
-from xmr_core.progress import current_run
-from xmr_core.search import rotations
-from xmr_core.search.hashing import BitFuser
-from xmr_core.types import as_vectors
+from xmr_core.plugin import BitFuser, Bits, Range, Seed, as_vectors, current_run, hyperplanes, itq
 
 Floats = NDArray[np.float32]
 Statistic = Literal["median", "mean"]
@@ -96,7 +92,7 @@ class Itq(BitFuser):
         if len(vectors) > TRAINED_ON:
             vectors = vectors[rng.choice(len(vectors), TRAINED_ON, replace=False)]
         run = current_run()
-        turned = rotations.itq(
+        turned = itq(
             vectors,
             self.config.bits,
             self.config.iterations,
@@ -131,7 +127,7 @@ class Hyperplanes(BitFuser):
     def learn(self, centred: Mapping[str, Floats], pairs: xmr.FeaturePairs) -> dict[str, NDArray[Any]]:
         """`projection` (d, bits), from the seed alone."""
         width = next(iter(centred.values())).shape[1]
-        return {"projection": rotations.hyperplanes(width, self.config.bits, np.random.default_rng(self.config.seed))}
+        return {"projection": hyperplanes(width, self.config.bits, np.random.default_rng(self.config.seed))}
 
 
 @xmr.hookimpl

@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import State
-from xmr_core.options import unset
-from xmr_core.search.distances import unit
-from xmr_core.types import as_vectors
+from xmr_core.plugin import State, as_vectors, unit, unset
 from xmr_spreading.config import CatalyzerConfig
 from xmr_spreading.learning import learning_vectors, width_checked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from xmr_core.options import Device, Dim, Epochs, Range, Seed
+from xmr_core.plugin import Device, Dim, Epochs, Range, Seed
 from xmr_spreading.lattice import MAX_DIM, MAX_R2, largest_r2, sphere_lattice
 
 __all__ = ["CatalyzerConfig", "LatticeConfig", "Loss", "PcaConfig"]

@@ -16,10 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import State
-from xmr_core.options import unset
-from xmr_core.search.distances import unit
-from xmr_core.search.hits import empty_hits, select, stacked
+from xmr_core.plugin import State, empty_hits, select, stacked, unit, unset
 from xmr_spreading.config import LatticeConfig
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 

@@ -18,7 +18,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import ConfigError, DataError
+from xmr_core.plugin import ConfigError, DataError
 
 __all__ = ["SphereLattice", "largest_r2", "sphere_lattice"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.types import as_vectors
+from xmr_core.plugin import as_vectors
 
 __all__ = ["learning_vectors", "width_checked"]
 

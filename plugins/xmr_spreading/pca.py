@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.search.distances import unit
+from xmr_core.plugin import unit
 from xmr_spreading.config import PcaConfig
 from xmr_spreading.learning import learning_vectors, width_checked
 

@@ -23,9 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import xmr_core as xmr
-from xmr_core.progress import current_run
-from xmr_core.search.distances import unit
-from xmr_core.search.reranking import rerank
+from xmr_core.plugin import current_run, rerank, unit
 from xmr_spreading.config import CatalyzerConfig, Loss
 from xmr_spreading.indexer import Lattice
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice

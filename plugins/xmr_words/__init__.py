@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.components import Form
+from xmr_core.plugin import Form
 from xmr_words.config import BowConfig
 from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
 from xmr_words.tokens import Words

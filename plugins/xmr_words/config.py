@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from xmr_core.options import Range
+from xmr_core.plugin import Range
 
 __all__ = ["BowConfig", "WordsConfig"]
 

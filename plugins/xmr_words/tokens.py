@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 import xmr_core as xmr
-from xmr_core.components import Form
+from xmr_core.plugin import Form
 from xmr_words.config import WordsConfig
 from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
 

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core import vqa
-from xmr_core.components import Form
-from xmr_core.images import decode_image, decode_images
-from xmr_core.progress import current_run
+from xmr_core.plugin import Form, current_run, decode_image, decode_images
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "white": (1, 1, 1), "black": (0, 0, 0)}
 

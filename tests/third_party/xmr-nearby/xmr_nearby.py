@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.options import Range, Seed
-from xmr_core.search.distances import distances as all_pairs
+from xmr_core.plugin import Range, Seed
+from xmr_core.plugin import distances as all_pairs
 
 XMR_API = 1
 ROUNDING = 1e-5  # of a distance: what float32 may get wrong
