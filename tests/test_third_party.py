@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,6 +44,24 @@ with xmr.open(sys.argv[1]) as db:
 """
 
 
+MOVE = """
+import sys
+import xmr_core as xmr
+from xmr_core.testing.store_samples import fill, seen
+
+urls = [f"sqlite:///{sys.argv[1]}/{name}.db" for name in "ab"]
+urls.insert(1, f"duckdb:///{sys.argv[1]}/between.duckdb")
+with xmr.open(urls[0]) as first:
+    before = seen(fill(first.store))
+    first.export(f"{sys.argv[1]}/first")
+for number, url in enumerate(urls[1:]):
+    with xmr.open(url) as db:
+        db.restore(f"{sys.argv[1]}/{['first', 'second'][number]}")
+        print(seen(db.store) == before)
+        db.export(f"{sys.argv[1]}/{['second', 'third'][number]}")
+"""
+
+
 class Environment:
     """A Python of its own that sees what this one sees, and what pip installs into it."""
 
@@ -78,11 +97,14 @@ def _run(command: list[str], folder: Path) -> str:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with the plugin, installed by pip from its source, offline."""
-    folder = tmp_path_factory.mktemp("third_party")
-    source = shutil.copytree(SOURCE, folder / "source")
+    return environment_with(SOURCE, tmp_path_factory.mktemp("third_party"))
+
+
+def environment_with(source: Path, folder: Path) -> Environment:
+    copied = shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
     environment = Environment(folder / "environment")
     environment.pip(
-        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(source)
+        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(copied)
     )
     return environment
 
@@ -108,6 +130,51 @@ def test_a_removed_plugin_is_gone_and_its_codes_say_so(installed: Environment, t
 def test_the_page_for_authors_shows_this_plugin_as_it_is(file: str) -> None:
     page = Path(__file__).parents[1] / "docs" / "writing-a-plugin.md"
     assert (SOURCE / file).read_text(encoding="utf-8") in page.read_text(encoding="utf-8")
+
+
+# a store from elsewhere
+
+SQLITE = SOURCE.parent / "xmr-sqlite"
+TOY = Path(__file__).parent / "toy"  # a plugin that any process on whose path it is finds
+COMMAND = "import sys; sys.path.insert(0, sys.argv.pop(1)); from xmr_core.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def with_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with the store over sqlite3."""
+    return environment_with(SQLITE, tmp_path_factory.mktemp("sqlite"))
+
+
+def test_a_store_keeps_its_contract_in_one_line(with_sqlite: Environment) -> None:
+    output = with_sqlite.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(SQLITE / "test_xmr_sqlite.py"))
+    assert "store sqlite: " in output.replace("'", "") and " checks ran" in output and "skipped" not in output
+
+
+def test_a_store_works_from_the_command_line(with_sqlite: Environment, pictures: list[Path], tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text("image,text\n" + "".join(f"{image.name},a {image.stem} thing\n" for image in pictures))
+    url = f"sqlite:///{tmp_path}/captions.db"
+
+    def xmr_command(*arguments: str) -> str:
+        return with_sqlite(COMMAND, str(TOY), *arguments)
+
+    xmr_command("add", url, str(table))
+    xmr_command("fit", url, "toy >> flat", "--name", "near")
+    found = json.loads(xmr_command("search", url, "a green thing", "-k", "2", "--json"))
+    assert "green" in found["hits"][0]["key"]
+    facts = json.loads(xmr_command("info", url, "--json"))
+    assert facts["file"] == url and facts["items"] == {"image": 4, "text": 4} and facts["bytes"] > 0
+    assert [space["space"] for space in facts["spaces"]] == ["near"]
+    assert "all is well" in xmr_command("doctor", url)
+    assert "a red thing" in xmr_command("sql", url, "SELECT text FROM xmr.catalog WHERE item_id < ?", "9")
+
+
+def test_a_library_moves_from_one_store_to_another(with_sqlite: Environment, tmp_path: Path) -> None:
+    assert with_sqlite(MOVE, str(tmp_path)).split() == ["True", "True"]
+
+
+def test_a_store_is_short_and_no_copy_of_another() -> None:
+    assert len((SQLITE / "xmr_sqlite" / "__init__.py").read_text().splitlines()) <= 350
 
 
 # wrong ones: distributions written by hand, read by a registry of their own

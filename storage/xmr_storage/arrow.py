@@ -76,8 +76,8 @@ def vector_column(vectors: NDArray[np.float32]) -> pa.Array:
 
 
 def vectors_of_column(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    """A column of vectors as (n, d) float32: fixed-size lists, or the bytes of little-endian float32."""
-    if not pa.types.is_fixed_size_list(column.type):
+    """A column of vectors as (n, d) float32: lists of d numbers, or the bytes of little-endian float32."""
+    if pa.types.is_binary(column.type):
         return np.array([np.frombuffer(row, "<f4") for row in column.to_pylist()], np.float32).reshape(-1, dim)
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim) for chunk in column.chunks if len(chunk)]
     return np.concatenate(chunks).astype(np.float32, copy=False) if chunks else np.zeros((0, dim), np.float32)

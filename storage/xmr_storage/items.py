@@ -54,17 +54,14 @@ class SqlItems(Store):
     def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
         import pyarrow as pa
 
-        table = pa.table(
-            {
-                "item_id": rows.ids,
-                "modality": pa.array([rows.modality]).take(pa.array(np.zeros(len(rows.ids), np.int8))),
-                "key": pa.array(rows.keys, pa.string()),
-                "content": pa.array(rows.content, pa.string()),
-                "source": pa.array(rows.source, pa.string()),
-                "text": pa.array(rows.text, pa.string()),
-                "data": pa.array(rows.blob, pa.binary()),
-            }
-        )
+        try:
+            given = {"key": rows.keys, "content": rows.content, "source": rows.source, "text": rows.text}
+            texts = {name: pa.array(values, pa.string()) for name, values in given.items()}
+        except UnicodeEncodeError as error:
+            raise DataError(f"text is not valid Unicode: {error}") from None
+        modality = pa.array([rows.modality]).take(pa.array(np.zeros(len(rows.ids), np.int8)))
+        blobs = pa.array(rows.blob, pa.binary())
+        table = pa.table({"item_id": rows.ids, "modality": modality, **texts, "data": blobs})
         with self.db.transaction():
             self.db.insert("items", table)
             if metadata:

@@ -11,17 +11,19 @@ session says how many checks ran. Needs pytest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from xmr_core.errors import DataError
 from xmr_core.registry import default
 from xmr_core.testing.answerers import AnswererCase, AnswererLaws
-from xmr_core.testing.contract import Laws
+from xmr_core.testing.contract import Laws, Suite
 from xmr_core.testing.encoders import EncoderCase, EncoderLaws
 from xmr_core.testing.fusers import FuserCase, FuserLaws
 from xmr_core.testing.indexers import IndexerCase, IndexerLaws
 from xmr_core.testing.samples import clustered, feature_pairs, pairs, question_features, ready_made
+from xmr_core.testing.stores import StoreCase, StoreLaws
 from xmr_core.types import Embeddings, FeaturePairs, Pairs
 from xmr_core.vqa import QuestionFeatures
 
@@ -36,15 +38,20 @@ SUITES: dict[str, tuple[type[Laws], type[Any], type[Any]]] = {
 
 
 def conformance(
-    role: Literal["encoder", "fuser", "indexer", "answerer"],
+    role: Literal["encoder", "fuser", "indexer", "answerer", "store"],
     component: str | type[Any],
     config: Mapping[str, Any] | None = None,
     samples: Pairs | FeaturePairs | Embeddings | QuestionFeatures | None = None,
-) -> type[Laws]:
+    url: Callable[[Path], str] | None = None,
+) -> type[Suite]:
     """The contract of a role as a class of tests, for the component of that name or that class.
 
-    `config` are its options: choose the quick ones. Raises UnknownComponentError, ConfigError, DataError.
+    `config` are its options: choose the quick ones. A store has none; its `url` gives the URL of a new database for an
+    empty folder, where `Store.trial_url` does not suit. Raises UnknownComponentError, ConfigError, DataError.
     """
+    if role == "store":
+        found = default().find(role, component) if isinstance(component, str) else component
+        return type(f"StoreLaws_{found.name}", (StoreLaws,), {"case": StoreCase(found, url), "__doc__": found.__doc__})
     laws, case, wanted = SUITES[role]
     if samples is not None and not isinstance(samples, wanted):
         raise DataError(f"samples for {role}s: expected {wanted.__name__}, got {type(samples).__name__}")

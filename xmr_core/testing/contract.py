@@ -25,7 +25,7 @@ from xmr_core.options import Option, Range, options_of
 from xmr_core.recipes import calls
 from xmr_core.testing.report import Report
 
-__all__ = ["Answers", "Case", "Laws", "assert_same", "refuses"]
+__all__ = ["Answers", "Case", "Laws", "Suite", "assert_same", "refuses", "require_importable"]
 
 Answers = Mapping[str, NDArray[Any]]  # what a fitted component makes of its case's samples
 HEAVY = ("torch", "faiss", "scipy", "hnswlib", "sklearn", "tensorflow", "jax", "transformers", "onnxruntime")
@@ -111,14 +111,20 @@ class Use:
     after: World
 
 
-class Laws:
-    """One test a law. `conformance` makes a subclass with the case to try."""
+class Suite:
+    """Laws that a case is tried on, and counted."""
 
-    case: ClassVar[Case]
+    case: ClassVar[Any]  # with a role and a component, which the report names
 
     @pytest.fixture(autouse=True)
     def _counted(self, request: pytest.FixtureRequest) -> None:
         Report.of(request.config).watch(request.node.nodeid, f"{self.case.role} {self.case.component!r}")
+
+
+class Laws(Suite):
+    """One test a law. `conformance` makes a subclass with the case to try."""
+
+    case: ClassVar[Case]
 
     # declared
 
@@ -230,7 +236,7 @@ class Laws:
 
     def test_its_state_survives_a_new_process(self, tmp_path: Path) -> None:
         fitted = self.case.fitted
-        _require_importable(type(fitted))
+        require_importable(type(fitted))
         write_arrays(tmp_path / "state.npz", fitted.state)
         self.case.save(tmp_path)
         job = {
@@ -254,7 +260,7 @@ class Laws:
 
     def test_importing_it_imports_nothing_heavy(self, tmp_path: Path) -> None:
         module = type(self.case.component).__module__
-        _require_importable(type(self.case.component))
+        require_importable(type(self.case.component))
         look = f"import sys, {module}; print(*sorted(set({HEAVY}) & set(sys.modules)))"
         heavy = in_new_process(["-c", look], tmp_path).split()
         assert not heavy, f"import {module} imports {', '.join(heavy)}; import them in the functions that use them"
@@ -335,7 +341,7 @@ def in_new_process(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def _require_importable(cls: type) -> None:
+def require_importable(cls: type) -> None:
     """Skip where a new process cannot import the class."""
     if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__ or not importlib.util.find_spec(cls.__module__):
         pytest.skip(f"{cls.__qualname__} cannot be imported in a new process: put it at the top of a module")

@@ -1,0 +1,3 @@
+from xmr_core.testing import conformance
+
+TestSQLite = conformance("store", "sqlite")
