@@ -342,7 +342,9 @@ def as_int(
 
 
 def _whole(value: object) -> int | None:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, SupportsIndex):
+    if isinstance(value, (int, np.integer, np.bool_)):  # first: asking for a protocol takes microseconds
+        return None if isinstance(value, (bool, np.bool_)) else int(value)
+    if not isinstance(value, SupportsIndex):
         return None
     try:
         return operator.index(value)

@@ -207,7 +207,7 @@ class _Group:
         rounding = (sides.shape[1] + 16) * 2.0**-23 * measure.lengths  # as in `xmr_core.search.distances.reach`
         self.slack = np.full(len(sides), 0.25) if whole else rounding
         self.bounds = np.full(len(sides), within, np.float32)  # a hit is no farther
-        self.floors = measure.products(self.bounds) - self.slack
+        self.floors = np.clip(measure.products(self.bounds) - self.slack, -FARTHEST, FARTHEST)  # float32 holds them
         self.guessed = k is None  # the floors are as high as the first points allow
         self.best = empty_hits(len(sides), k or 0, exact=True)
         self.new: list[tuple[Positions, Positions, Floats]] = []  # rows, ids, distances
@@ -220,8 +220,7 @@ class _Group:
             shown = self.sides @ tile.astype(np.float32).T  # (q, tile)
             if not self.guessed:
                 self._guess(shown)
-            floors = np.clip(self.floors, -FARTHEST, FARTHEST).astype(np.float32)
-            rows, columns = np.divmod(np.flatnonzero(shown >= floors[:, None]), len(tile))
+            rows, columns = np.divmod(np.flatnonzero(shown >= self.floors.astype(np.float32)[:, None]), len(tile))
             self._take(rows, ids[start + columns], tile[columns])
 
     def _guess(self, shown: Floats) -> None:

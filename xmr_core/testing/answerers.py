@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from xmr_core.components import Form
 from xmr_core.errors import DataError
 from xmr_core.testing import samples
-from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
+from xmr_core.testing.contract import (
+    Answers,
+    Case,
+    Laws,
+    assert_same,
+    feature_arrays,
+    read_arrays,
+    refuses,
+    write_arrays,
+)
 from xmr_core.types import IMAGE, TEXT, Features
 from xmr_core.vqa import Answerer, QuestionFeatures
 
@@ -55,10 +64,7 @@ class AnswererCase(Case):
         return {"probabilities": component.answer(self.few)}
 
     def inputs(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for features in (self.questions.images, self.questions.questions):
-            yield f"features of {features.modality}s", features.values
-            if features.mask is not None:
-                yield f"mask of {features.modality}s", features.mask
+        yield from feature_arrays(self.questions.images, self.questions.questions)
         yield "image_of", self.questions.image_of
 
     def save(self, folder: Path) -> None:

@@ -24,8 +24,9 @@ from xmr_core.errors import ConfigError, NotFittedError, StateVersionError, XmrE
 from xmr_core.options import Option, Range, options_of
 from xmr_core.recipes import calls
 from xmr_core.testing.report import Report
+from xmr_core.types import Features
 
-__all__ = ["Answers", "Case", "Laws", "Suite", "assert_same", "refuses", "require_importable"]
+__all__ = ["Answers", "Case", "Laws", "Suite", "assert_same", "feature_arrays", "refuses", "require_importable"]
 
 Answers = Mapping[str, NDArray[Any]]  # what a fitted component makes of its case's samples
 HEAVY = ("torch", "faiss", "scipy", "hnswlib", "sklearn", "tensorflow", "jax", "transformers", "onnxruntime")
@@ -86,6 +87,14 @@ class Case(ABC):
     def answered(self) -> Answers:
         """What the fitted component makes of the samples."""
         return self.first_use.answers
+
+
+def feature_arrays(*sides: Features) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays of features, by name."""
+    for features in sides:
+        yield f"features of {features.modality}s", features.values
+        if features.mask is not None:
+            yield f"mask of {features.modality}s", features.mask
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from xmr_core.components import Form, Fuser
 from xmr_core.errors import DataError
 from xmr_core.testing import samples
-from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
+from xmr_core.testing.contract import (
+    Answers,
+    Case,
+    Laws,
+    assert_same,
+    feature_arrays,
+    read_arrays,
+    refuses,
+    write_arrays,
+)
 from xmr_core.types import IMAGE, METRICS, TEXT, FeaturePairs, Features
 
 __all__ = ["FuserCase", "FuserLaws"]
@@ -54,10 +63,7 @@ class FuserCase(Case):
         return {modality: component.fuse(features).values for modality, features in self.few.items()}
 
     def inputs(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for features in (self.pairs.images, self.pairs.texts):
-            yield f"features of {features.modality}s", features.values
-            if features.mask is not None:
-                yield f"mask of {features.modality}s", features.mask
+        yield from feature_arrays(self.pairs.images, self.pairs.texts)
         yield "links", self.pairs.links
         if self.pairs.labels is not None:
             yield "labels", self.pairs.labels
