@@ -26,7 +26,7 @@ class TwinAxes(BitFuser):
 
     name: ClassVar[str] = "twin_axes"
     Config: ClassVar[type[TwinAxesConfig]] = TwinAxesConfig
-    one_width: ClassVar[bool] = False
+    same_width: ClassVar[bool] = False
     config: TwinAxesConfig
 
     def learn(self, centred: Mapping[str, NDArray[np.float32]], pairs: xmr.FeaturePairs) -> dict[str, NDArray[Any]]:

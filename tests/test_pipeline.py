@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import xmr_core as xmr
-from xmr_core.recipes import calls
+from xmr_core.recipes import as_pipeline, calls
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -56,6 +56,109 @@ def test_anything_else_is_refused_as_a_recipe(recipe: str) -> None:
 def test_an_option_of_another_type_is_refused(recipe: str, message: str) -> None:
     with pytest.raises(xmr.ConfigError, match=message):
         xmr.Pipeline.parse(recipe)
+
+
+def parts() -> tuple[xmr.Encoder, xmr.Fuser, xmr.Indexer]:
+    from xmr_toy import Toy
+
+    from xmr_hamming import Hamming
+    from xmr_sign import Sign
+
+    return Toy(), Sign(), Hamming()
+
+
+def test_objects_compose_to_the_pipeline_of_their_recipe() -> None:
+    toy, sign, hamming = parts()
+    composed, parsed = toy >> sign >> hamming, xmr.Pipeline.parse("toy >> sign >> hamming")
+    assert isinstance(composed, xmr.Pipeline)
+    assert repr(composed) == repr(parsed)
+    assert composed.fingerprint() == parsed.fingerprint()
+
+
+def test_a_chain_without_a_head_goes_on() -> None:
+    toy, sign, hamming = parts()
+    chain = toy >> sign
+    assert repr(chain) == "toy >> sign"
+    assert repr(toy >> (sign >> hamming)) == repr(chain >> hamming) == "toy >> sign >> hamming"
+    with pytest.raises(xmr.ConfigError, match=r"toy >> sign: a pipeline ends with an indexer, one of .*hamming"):
+        as_pipeline(chain)
+
+
+def test_objects_that_do_not_fit_are_refused_as_soon_as_they_meet() -> None:
+    toy, sign, hamming = parts()
+    with pytest.raises(xmr.ConfigError, match="toy >> hamming: hamming takes bits, toy gives vectors"):
+        toy >> hamming
+    with pytest.raises(xmr.ConfigError, match="sign >> sign: sign takes vector, sign gives bits"):
+        toy >> sign >> sign
+    with pytest.raises(xmr.ConfigError, match="an encoder begins a pipeline"):
+        sign >> toy
+    with pytest.raises(xmr.ConfigError, match="hamming ends a pipeline"):
+        toy >> sign >> hamming >> sign
+    with pytest.raises(TypeError):
+        toy >> "sign"  # type: ignore[operator]  # that is the point
+
+
+def test_a_fuser_that_begins_a_chain_of_objects_gets_the_encoder_it_wants() -> None:
+    from xmr_toy import Gaze
+
+    from xmr_flat import Flat
+
+    assert repr(Gaze() >> Flat()) == repr(xmr.Pipeline.parse("gaze >> flat"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            "each(image='lite0', text='minilm') >> itq(bits=16) >> hamming",
+            "each >> itq: images have 1280 dimensions, texts have 384 dimensions; to compare them takes one space",
+        ),
+        (
+            "each(image='lite0', text='minilm') >> sign >> hamming",
+            "images have 1280 dimensions, texts have 384 dimensions",
+        ),
+        ("precomputed(dim=12) >> sign >> hamming", "sign: images have 12 dimensions, which is no multiple of 8"),
+        ("precomputed(dim=8) >> itq(bits=16) >> hamming", "bits=16: must be at most 8"),
+        ("precomputed(dim=8) >> pca(dim=9) >> flat", "dim=9: must be at most 8"),
+        ("precomputed(dim=20) >> pq(bytes=8)", "8 .* do not divide 20 dimensions"),
+        ("precomputed(dim=20) >> pca(dim=12) >> pq(bytes=8)", "8 .* do not divide 12 dimensions"),
+        ("dcmh(bits=24) >> lattice(dim=32)", "lattice takes vectors under cosine or l2"),
+        ("dcmh(bits=24) >> identity >> lattice(dim=32)", "dim=32: the vectors have 24 dimensions"),
+        ("precomputed(dim=8) >> kdtree(pca=9)", "pca=9: the vectors have 8 dimensions"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused_when_composed(recipe: str, message: str) -> None:
+    with pytest.raises(xmr.ConfigError, match=message):
+        xmr.Pipeline.parse(recipe)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "each(image='lite0', text='bow') >> itq(bits=16) >> hamming",  # how wide bow is, the training texts tell
+        "precomputed(dim=24) >> pca(dim=16) >> pq(bytes=8)",
+        "dcmh(bits=64) >> sign >> hamming",
+        "hyperplanes(bits=64) >> hamming",
+    ],
+)
+def test_widths_that_fit_or_are_not_known_yet_are_not(recipe: str) -> None:
+    assert xmr.Pipeline.parse(recipe)
+
+
+def test_widths_that_a_fit_tells_are_checked_before_anything_is_encoded(pairs: xmr.Pairs) -> None:
+    from xmr_toy import Costly
+
+    class Eight(Costly):
+        name = "eight"
+
+        def widths(self) -> dict[str, int | None]:
+            return {"image": 8, "text": 8}
+
+    xmr.registry.add(Eight)
+    Costly.encoded = 0
+    with pytest.raises(xmr.ConfigError, match=r"each.* >> itq: images have 8 dimensions, texts have 7 dimensions"):
+        xmr.Pipeline.parse("each(image='eight', text='bow') >> itq(bits=8) >> hamming").fit(pairs)
+    assert Costly.encoded == 0
 
 
 def test_pictures_and_texts_of_two_widths_are_not_compared(pairs: xmr.Pairs) -> None:

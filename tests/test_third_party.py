@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import xmr_core as xmr
@@ -269,3 +270,103 @@ def test_a_name_that_is_nearly_right_is_suggested(install: Install) -> None:
     registry = install("plugin_good", GOOD)
     with pytest.raises(xmr.UnknownComponentError, match="did you mean 'halve'"):
         registry.find("fuser", "halv")
+
+
+# classes of a running process
+
+
+def halve(name: str = "halve", **attributes: object) -> type[xmr.Fuser]:
+    """A new class of a good fuser, as a cell of a notebook makes it."""
+
+    def fuse(self: xmr.Fuser, features: xmr.Features) -> xmr.Embeddings:
+        return xmr.Embeddings(features.vectors / 2, "l2")
+
+    return type("Halve", (xmr.Fuser,), {"name": name, "needs_fit": False, "metric": "l2", "fuse": fuse, **attributes})
+
+
+@pytest.fixture
+def process() -> Registry:
+    """A registry of what is installed, to which the test adds."""
+    return Registry()
+
+
+def test_a_class_that_is_added_is_found_until_it_is_removed(process: Registry) -> None:
+    added = process.add(halve())
+    assert process.find("fuser", "halve") is added
+    assert [entry.distribution for entry in process.entries() if entry.name == "halve"] == ["this process"]
+    process.remove(added)
+    assert not process.has("fuser", "halve")
+    with pytest.raises(xmr.UnknownComponentError, match="was not added"):
+        process.remove(added)
+
+
+def test_a_cell_that_is_run_again_takes_the_place_of_its_first_class(process: Registry) -> None:
+    process.add(halve())
+    again = process.add(halve())
+    assert process.find("fuser", "halve") is again
+
+
+def test_a_name_that_a_plugin_has_cannot_be_added(process: Registry) -> None:
+    with pytest.raises(xmr.DuplicateComponentError, match=r"xmr .plugin 'sign'. has fuser 'sign' already"):
+        process.add(halve("sign"))
+    assert process.find("fuser", "sign").__name__ == "Sign"
+
+
+@pytest.mark.parametrize(
+    ("component", "reason"),
+    [
+        (int, "is no subclass of a role"),
+        (halve("to halve"), "Halve.name must be an identifier, got 'to halve'"),
+        (type("Bare", (xmr.Fuser,), {"name": "bare"}), "fuser 'bare' lacks fuse, metric"),
+    ],
+)
+def test_what_an_entry_point_may_not_bring_cannot_be_added(
+    process: Registry, component: type[object], reason: str
+) -> None:
+    with pytest.raises(xmr.PluginError, match=reason):
+        process.add(component)
+
+
+VECTORS = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+
+
+def test_an_unregistered_class_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    from xmr_flat import Flat
+    from xmr_precomputed import Precomputed
+
+    trained = []
+    fitted = halve("unheard_of", needs_fit=True, fit=lambda self, pairs: trained.append(self) or self)
+    with xmr.open(tmp_path / "library.duckdb", progress=False) as db:
+        db.add(xmr.Items(xmr.IMAGE, VECTORS))
+        for attempt in (
+            lambda: db.fit(Precomputed(dim=8) >> fitted() >> Flat()),
+            lambda: db.compare([Precomputed(dim=8) >> fitted() >> Flat()]),
+            lambda: db.add_embeddings(VECTORS, "mine", fitted() >> Flat()),
+        ):
+            with pytest.raises(xmr.UnknownComponentError, match=r"no fuser 'unheard_of' .* call registry.add\(Halve\)"):
+                attempt()
+        assert trained == []
+        assert db.spaces() == []
+    imposter = halve("sign")
+    with pytest.raises(xmr.PluginError, match=r"but fuser .sign. is xmr_sign\.Sign of xmr, so what is stored"):
+        Registry().require(imposter())
+
+
+def test_an_added_class_is_fitted_published_and_loaded(tmp_path: Path) -> None:
+    from xmr_flat import Flat
+    from xmr_precomputed import Precomputed
+
+    added = xmr.registry.add(halve("added"))
+    try:
+        with xmr.open(tmp_path / "library.duckdb", progress=False) as db:
+            db.add(xmr.Items(xmr.IMAGE, VECTORS))
+            db.fit(Precomputed(dim=8) >> added() >> Flat(), name="mine")
+        with xmr.open(tmp_path / "library.duckdb", progress=False) as db:
+            assert db.search(item=2, k=1, space="mine", modality="image").ids.tolist() == [[2]]
+    finally:
+        xmr.registry.remove(added)
+    with (
+        xmr.open(tmp_path / "library.duckdb", progress=False) as db,
+        pytest.raises(xmr.UnknownComponentError, match="no fuser 'added' installed"),
+    ):
+        db.space("mine")

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from xmr_core import datasets, measures
-from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Index, Indexer, NoConfig, SqlDistance, takes
+from xmr_core import datasets, measures, registry
+from xmr_core.components import (
+    API_VERSION,
+    Chain,
+    Component,
+    Encoder,
+    Fuser,
+    Index,
+    Indexer,
+    NoConfig,
+    SqlDistance,
+    takes,
+)
 from xmr_core.errors import (
     ConfigError,
     DataError,
@@ -55,6 +66,7 @@ __all__ = [
     "Answerer",
     "Answers",
     "Attention",
+    "Chain",
     "Codes",
     "Component",
     "ConfigError",
@@ -102,6 +114,7 @@ __all__ = [
     "open",
     "pack_bits",
     "register",
+    "registry",
     "select",
     "takes",
     "unpack_bits",

@@ -37,6 +37,7 @@ from xmr_core.types import (
 
 __all__ = [
     "API_VERSION",
+    "Chain",
     "Component",
     "Encoder",
     "Form",
@@ -47,6 +48,8 @@ __all__ = [
     "SqlDistance",
     "State",
     "Stored",
+    "Widths",
+    "ended",
     "takes",
 ]
 
@@ -67,6 +70,7 @@ API_VERSION = 1  # a plugin module may state `XMR_API = 1`; another number is re
 
 Form = Literal["vector", "regions", "tokens"]  # one vector an item; a vector a region; word ids with a mask
 State = Mapping[str, NDArray[Any]]
+Widths = Mapping[str, int | None]  # dimensions by modality, bits under hamming; None where only a fit tells
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,13 @@ class Component(Generic[C]):
             digest.update(array.tobytes())
         return digest.hexdigest()
 
+    def __rshift__(self, after: Component | Chain) -> Chain:
+        """This component and what comes after it: `Dcmh(bits=64) >> Sign() >> Hamming()` is a pipeline.
+
+        Raises ConfigError, in a sentence, where they do not fit together.
+        """
+        return _joined((self,), after)
+
     def __repr__(self) -> str:
         values = {option.name: getattr(self.config, option.name) for option in options_of(type(self.config))}
         changed = [
@@ -249,6 +260,35 @@ class Component(Generic[C]):
             if option.required or values[option.name] != option.default
         ]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+
+class Chain(ABC):
+    """Components that fit together, as `>>` joins them: a `Pipeline` once an indexer or an answerer ends it."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Component, ...]:
+        """Its components, in order."""
+
+    def __rshift__(self, after: Component | Chain) -> Chain:
+        """The chain and what comes after it. Raises ConfigError where they do not fit together."""
+        return _joined(self.parts, after)
+
+    def __repr__(self) -> str:
+        return " >> ".join(repr(part) for part in self.parts)
+
+
+def _joined(parts: tuple[Component, ...], after: Component | Chain) -> Chain:
+    if not isinstance(after, (Component, Chain)):
+        return NotImplemented
+    every = (*parts, *(after.parts if isinstance(after, Chain) else (after,)))
+    return ended(every[-1], every)
+
+
+@functools.singledispatch
+def ended(last: Component, parts: tuple[Component, ...]) -> Chain:
+    """The chain of these components, which depends on the role of the last: each role that may be last registers."""
+    raise ConfigError(f"{last!r} is no encoder, fuser, indexer or answerer")
 
 
 def _frozen(value: Any) -> Any:
@@ -283,6 +323,13 @@ class Encoder(Component[C], ABC):
         """The words of each item as people may see them, one a token of `encode(items)`; None where it gives none."""
         return None
 
+    def widths(self) -> Widths:
+        """The dimensions of its vectors or regions; None where only a fit or the data tell, and for words.
+
+        Override it where they are known, so that what does not fit is refused before anything is encoded.
+        """
+        return dict.fromkeys(self.forms)
+
     def part(self, modality: str) -> Encoder:
         """The encoder that works for a modality: this one, or another that it hands the items on to as they are."""
         return self
@@ -297,11 +344,13 @@ class Fuser(Component[C], ABC):
     """Features to one embedding an item: `fit(features of pairs)`, `fuse(features)`.
 
     `accepts` names the forms it takes; `metric` is the metric of what it gives (override the property where it depends
-    on the config). It takes whichever modality it is given: one is enough. `encoder_wanted` is the recipe of the
-    encoder that stands before it where a pipeline's recipe begins with this fuser; "" where none is implied.
+    on the config). It takes whichever modality it is given: one is enough. `same_width` says that vectors of both must
+    have as many dimensions. `encoder_wanted` is the recipe of the encoder that stands before it where a pipeline begins
+    with this fuser; "" where none is implied.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"vector"})
+    same_width: ClassVar[bool] = False
     encoder_wanted: ClassVar[str] = ""
 
     @property
@@ -316,6 +365,13 @@ class Fuser(Component[C], ABC):
     @abstractmethod
     def fuse(self, features: Features) -> Embeddings:
         """Embeddings, a row an item, whatever the batch. Raises DataError, NotFittedError."""
+
+    def widths(self, taken: Widths) -> Widths:
+        """The dimensions of its embeddings, where it is given vectors or regions of those in `taken`.
+
+        Override it where they are known. Raises ConfigError where it does not take vectors of so many dimensions.
+        """
+        return dict.fromkeys(taken)
 
     def restore(self, embeddings: Embeddings) -> Embeddings:
         """What embeddings stand for, as this fuser was given it: (n, d) float32, and the metric to compare it by.
@@ -363,6 +419,9 @@ class Indexer(Component[C], ABC):
     @abstractmethod
     def encode(self, embeddings: Embeddings, ids: NDArray[np.int64]) -> Codes:
         """The codes to store, a row an embedding, whatever the batch. `ids` (n,) are ascending."""
+
+    def check_width(self, width: int) -> None:
+        """Raise ConfigError where it does not take embeddings of so many dimensions (bits under hamming)."""
 
     @abstractmethod
     def build(self, codes: Codes) -> Index:

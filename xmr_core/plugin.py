@@ -18,6 +18,7 @@ from xmr_core.components import (
     NoConfig,
     SqlDistance,
     State,
+    Widths,
     takes,
 )
 from xmr_core.errors import ConfigError, DataError, NotFittedError, PluginError, StateError
@@ -131,6 +132,7 @@ __all__ = [
     "VectorIndex",
     "VectorIndexer",
     "VectorMetric",
+    "Widths",
     "accuracies",
     "as_array",
     "as_bits",

@@ -1,8 +1,10 @@
 """A pipeline: one encoder, any number of fusers, one indexer. Its parts are checked against each other when composed.
 
+    Dcmh(bits=64) >> Sign() >> Hamming()
     Pipeline.parse("dcmh(bits=64) >> sign >> hamming")
 
-A recipe string is sugar for the objects: it parses to a pipeline, and a pipeline's `repr` prints it back.
+A recipe string is sugar for the objects: it parses to a pipeline, and a pipeline's `repr` prints it back. What an
+encoder needs that stands on others, made from recipes as its options, is here too.
 """
 
 from __future__ import annotations
@@ -16,13 +18,26 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Component, Encoder, Form, Fuser, Indexer
+from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Indexer, Widths, ended
 from xmr_core.errors import ConfigError, DataError, NotFittedError
 from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, default
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
 
-__all__ = ["Pipeline", "as_pipeline", "below", "calls", "component", "fit_nested", "joined_digest", "nested_encoder"]
+__all__ = [
+    "Partial",
+    "Pipeline",
+    "Recipe",
+    "as_pipeline",
+    "below",
+    "calls",
+    "component",
+    "fit_nested",
+    "joined_digest",
+    "nested_encoder",
+]
+
+Recipe = str | Chain | Component  # what a pipeline may be given as
 
 FIRST = 256  # items that are embedded at once, until it is known what their features take
 BATCH = 4096  # at most, after that
@@ -31,14 +46,58 @@ LONGEST = 200  # characters of a recipe that a message repeats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Pipeline:
+class Partial(Chain):
+    """The components of a pipeline before its head: an encoder, any number of fusers, or both.
+
+    Raises ConfigError, in a sentence, where one does not take what the one before it gives.
+    """
+
+    encoder: Encoder | None
+    fusers: tuple[Fuser, ...]
+
+    def __post_init__(self) -> None:
+        """Check every fuser against what comes before it."""
+        before: Component | None = self.encoder
+        for count, fuser in enumerate(self.fusers):
+            for modality, form in self.forms(count).items():
+                if form not in fuser.accepts:
+                    wanted = " or ".join(sorted(fuser.accepts))
+                    raise ConfigError(
+                        f"{_name(before)} >> {fuser.name}: {fuser.name} takes {wanted}, "
+                        f"{_name(before)} gives {form} for {modality}s"
+                    )
+            if fuser.same_width:
+                _require_one_width(f"{_name(before)} >> {fuser.name}", self.widths(count))
+            before = fuser
+        self.widths(len(self.fusers))
+
+    def forms(self, count: int) -> Mapping[str, str]:
+        """What the first `count` fusers make of each modality: a form, or "bits"."""
+        forms: Mapping[str, str] = self.encoder.forms if self.encoder else {IMAGE: "vector", TEXT: "vector"}
+        return (
+            dict.fromkeys(forms, "bits" if self.fusers[count - 1].metric == "hamming" else "vector") if count else forms
+        )
+
+    def widths(self, count: int) -> Widths:
+        """The dimensions of what the first `count` fusers give. Raises ConfigError where one does not take its own."""
+        widths = self.encoder.widths() if self.encoder else dict.fromkeys((IMAGE, TEXT))
+        for fuser in self.fusers[:count]:
+            widths = fuser.widths(widths)
+        return widths
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """Encoder (where there is one) and fusers."""
+        return (*([self.encoder] if self.encoder else []), *self.fusers)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pipeline(Partial):
     """Components that fit together. `encoder` None makes a pipeline over vectors or codes that were made elsewhere.
 
     Raises ConfigError, in a sentence, where one part does not take what the part before it gives.
     """
 
-    encoder: Encoder | None
-    fusers: tuple[Fuser, ...]
     indexer: Indexer
 
     @staticmethod
@@ -48,44 +107,31 @@ class Pipeline:
         Raises ConfigError, UnknownComponentError.
         """
         parts = calls(recipe)
-        registry = default()
         roles = _roles([name for name, _ in parts])
-        wanted = registry.find("fuser", parts[0][0]).encoder_wanted if roles[0] == "fuser" else ""
-        if wanted:
-            parts, roles = [*calls(wanted, most=1), *parts], ["encoder", *roles]
-        made: list[Any] = [
-            registry.find(role, name)(**options) for role, (name, options) in zip(roles, parts, strict=True)
-        ]
-        encoder = made.pop(0) if roles[0] == "encoder" else None
-        return Pipeline(encoder, tuple(made[:-1]), made[-1])
+        made = [default().find(role, name)(**options) for role, (name, options) in zip(roles, parts, strict=True)]
+        return _pipeline(made[-1], tuple(made))
 
     def __post_init__(self) -> None:
-        forms = self.encoder.forms if self.encoder else {IMAGE: "vector", TEXT: "vector"}
-        giver: Component | None = self.encoder
-        for fuser in self.fusers:
-            for modality, form in forms.items():
-                if form not in fuser.accepts:
-                    wanted = " or ".join(sorted(fuser.accepts))
-                    raise ConfigError(
-                        f"{_name(giver)} >> {fuser.name}: {fuser.name} takes {wanted}, "
-                        f"{_name(giver)} gives {form} for {modality}s"
-                    )
-            forms = dict.fromkeys(forms, "bits" if fuser.metric == "hamming" else "vector")
-            giver = fuser
+        super().__post_init__()
+        before = (None, *self.parts)[-2]
         if not self.fusers and self.encoder:
-            for modality, form in forms.items():
+            for modality, form in self.encoder.forms.items():
                 if form != "vector":
                     raise ConfigError(f"{self.encoder.name} gives {form} for {modality}s; put a fuser after it")
-        if (self.encoder or self.fusers) and self.metric not in self.indexer.metrics:
+        if before and self.metric not in self.indexer.metrics:
             vectors = " or ".join(sorted(self.indexer.metrics - {"hamming"}))
             wanted = " or ".join(
                 ["bits"] * ("hamming" in self.indexer.metrics) + [f"vectors under {vectors}"] * bool(vectors)
             )
             given = "bits" if self.metric == "hamming" else f"vectors under {self.metric}"
             raise ConfigError(
-                f"{_name(giver)} >> {self.indexer.name}: {self.indexer.name} takes {wanted}, "
-                f"{_name(giver)} gives {given}{self._advice()}"
+                f"{_name(before)} >> {self.indexer.name}: {self.indexer.name} takes {wanted}, "
+                f"{_name(before)} gives {given}{self._advice()}"
             )
+        widths = self.widths(len(self.fusers))
+        _require_one_width(repr(self), widths)
+        for width in set(widths.values()) - {None}:
+            self.indexer.check_width(cast(int, width))
 
     def _advice(self) -> str:
         """What to put between, where embeddings have another metric than the indexer takes."""
@@ -99,8 +145,7 @@ class Pipeline:
     @property
     def parts(self) -> tuple[Component, ...]:
         """Encoder (where there is one), fusers, indexer."""
-        head: tuple[Component, ...] = (self.encoder,) if self.encoder else ()
-        return (*head, *self.fusers, self.indexer)
+        return (*super().parts, self.indexer)
 
     @property
     def metric(self) -> Metric:
@@ -136,11 +181,10 @@ class Pipeline:
             raise ConfigError(f"{self!r} has no encoder; a recipe to fit on pairs begins with one")
         current_run().begin(f"0_{self.encoder.name}")
         encoder = self.encoder.fit(pairs)
-        sides = {
-            items.modality: encode_cached(encoder, items)
-            for items in (pairs.images, pairs.texts)
-            if items.modality in encoder.forms and len(items)
-        }
+        given = [items for items in (pairs.images, pairs.texts) if items.modality in encoder.forms and len(items)]
+        if len(given) > 1:  # the widths that a fit tells are checked before anything is encoded
+            Pipeline(encoder, self.fusers, self.indexer)
+        sides = {items.modality: encode_cached(encoder, items) for items in given}
         return self._fit_rest(encoder, sides, pairs.links, pairs.labels)
 
     def fit_embeddings(self, embeddings: Embeddings, modality: str = IMAGE) -> Pipeline:
@@ -170,10 +214,7 @@ class Pipeline:
                 sides = {key: made.as_features(key) for key, made in zip(sides, embeddings, strict=True)}
         if not embeddings:
             raise DataError(f"nothing to fit {self!r} on: it takes {' and '.join(self.modalities)}s, there are none")
-        widths = {modality: made.values.shape[1] for modality, made in zip(sides, embeddings, strict=True)}
-        if len(set(widths.values())) > 1:
-            told = ", ".join(f"{modality}s have {width} dimensions" for modality, width in widths.items())
-            raise ConfigError(f"{self!r}: {told}; to compare them takes one space, which an encoder or fuser learns")
+        _require_one_width(repr(self), {key: made.dim for key, made in zip(sides, embeddings, strict=True)})
         current_run().begin(f"{len(fusers) + 1}_{self.indexer.name}")
         values = np.concatenate([made.values for made in embeddings])
         return Pipeline(encoder, tuple(fusers), self.indexer.fit(Embeddings(values, self.metric)))
@@ -237,13 +278,41 @@ class Pipeline:
         if missing:
             raise NotFittedError(f"{' and '.join(missing)} in {self!r}: not fitted; call fit first")
 
-    def __repr__(self) -> str:
-        return " >> ".join(repr(part) for part in self.parts)
+
+@ended.register(Encoder)
+@ended.register(Fuser)
+def _partial(last: Encoder | Fuser, parts: tuple[Component, ...]) -> Partial:
+    return Partial(*_before_head(parts))
 
 
-def as_pipeline(recipe: str | Pipeline) -> Pipeline:
-    """A pipeline as it is, or the one of a recipe. Raises ConfigError, UnknownComponentError."""
-    return recipe if isinstance(recipe, Pipeline) else Pipeline.parse(recipe)
+@ended.register(Indexer)
+def _pipeline(last: Indexer, parts: tuple[Component, ...]) -> Pipeline:
+    """The pipeline of these parts; one that begins with a fuser is given the encoder which that fuser wants, if any."""
+    encoder, fusers = _before_head(parts[:-1])
+    if encoder is None and fusers and fusers[0].encoder_wanted:
+        encoder = cast(Encoder, component("encoder", fusers[0].encoder_wanted))
+    return Pipeline(encoder, fusers, last)
+
+
+def _before_head(parts: tuple[Component, ...]) -> tuple[Encoder | None, tuple[Fuser, ...]]:
+    """An encoder, if they begin with one, and fusers. Raises ConfigError where anything else is among them."""
+    encoder = parts[0] if parts and isinstance(parts[0], Encoder) else None
+    fusers = parts[1:] if encoder else parts
+    for part in fusers:
+        if not isinstance(part, Fuser):
+            rule = "an encoder begins a pipeline" if isinstance(part, Encoder) else f"{part.name} ends a pipeline"
+            raise ConfigError(f"{' >> '.join(map(repr, parts))}: {rule}")
+    return encoder, cast(tuple[Fuser, ...], fusers)
+
+
+def as_pipeline(recipe: Recipe) -> Pipeline:
+    """A pipeline as it is, or the one of a recipe or of an indexer alone. Raises ConfigError, UnknownComponentError."""
+    made = Pipeline.parse(recipe) if isinstance(recipe, str) else recipe
+    if isinstance(made, Component):
+        made = ended(made, (made,))
+    if not isinstance(made, Pipeline):
+        raise ConfigError(f"{made!r}: a pipeline ends with an indexer, one of {', '.join(default().names('indexer'))}")
+    return made
 
 
 def component(role: Role, recipe: str) -> Component:
@@ -311,6 +380,14 @@ def _roles(names: list[str]) -> list[Role]:
     return [*roles, "indexer"]
 
 
+def _require_one_width(where: str, widths: Widths) -> None:
+    """Raise ConfigError where the vectors of two modalities are known to differ in width."""
+    known = {modality: width for modality, width in widths.items() if width is not None}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{modality}s have {width} dimensions" for modality, width in known.items())
+        raise ConfigError(f"{where}: {told}; to compare them takes one space, which an encoder or fuser learns")
+
+
 def _name(component: Component | None) -> str:
     return component.name if component else "the vectors"
 
@@ -337,12 +414,12 @@ def nested_encoder(modality: str, recipe: str, forms: Collection[Form], state: M
 
 def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
     """Their states once fitted, under `<modality>/`; `name` is that of the encoder which they are parts of."""
-    learnt: dict[str, NDArray[Any]] = {}
+    learned: dict[str, NDArray[Any]] = {}
     for modality, part in parts.items():
         current_run().begin(f"0_{name}_{modality}")  # each has checkpoints of its own
-        learnt |= {f"{modality}/{key}": array for key, array in part.fit(pairs).state.items()}
+        learned |= {f"{modality}/{key}": array for key, array in part.fit(pairs).state.items()}
     current_run().begin(f"0_{name}")
-    return learnt
+    return learned
 
 
 def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,12 @@
 
 A plugin that cannot be loaded, has a misspelt hook, or claims a taken name is a `Problem`: reported, never in the way
 of the others. The core keeps no list of its own; built-in plugins enter by this same door.
+
+A class of a running process, as in a notebook, is added by hand, and can then be named in recipes, fitted and loaded:
+
+    @xmr.registry.add
+    class Mine(xmr.Indexer):
+        name = "mine"
 """
 
 from __future__ import annotations
@@ -13,18 +19,20 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import pluggy
 
 from xmr_core import hookspecs
-from xmr_core.components import API_VERSION, Encoder, Fuser, Indexer
-from xmr_core.errors import DuplicateComponentError, UnknownComponentError
+from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Indexer
+from xmr_core.errors import DuplicateComponentError, PluginError, UnknownComponentError
 from xmr_core.store import Store
 from xmr_core.vqa import Answerer
 
-__all__ = ["Entry", "Problem", "Registry", "Role", "default"]
+__all__ = ["Entry", "Problem", "Registry", "Role", "add", "default", "remove", "require"]
 
+
+C = TypeVar("C", bound=type[Any])
 Role = Literal["encoder", "fuser", "indexer", "answerer", "store"]
 HOOKS: dict[Role, str] = {
     "encoder": "xmr_encoders",
@@ -40,6 +48,7 @@ BASES: dict[Role, type[Any]] = {
     "answerer": Answerer,
     "store": Store,
 }
+PROCESS = "this process"  # the distribution of what was added by hand
 OTHER_API = re.compile(rf"{hookspecs.PROJECT}\.v(\d+)")  # the group of a later API, known by its name alone
 
 
@@ -110,19 +119,60 @@ class Registry:
         return None
 
     def _claim(self, point: EntryPoint, role: Role, component: type[Any]) -> None:
-        name = getattr(component, "name", None)
-        if not (inspect.isclass(component) and issubclass(component, BASES[role])):
-            self._report(point, f"{component!r} is no subclass of xmr_core.{BASES[role].__name__}")
-        elif not isinstance(name, str) or not name.isidentifier():
-            self._report(point, f"{component.__name__}.name must be an identifier, got {name!r}")
-        elif inspect.isabstract(component):
-            missing = ", ".join(sorted(getattr(component, "__abstractmethods__", ())))
-            self._report(point, f"{role} {name!r} lacks {missing}")
-        else:
-            claims = self._claims.setdefault((role, name), [])
-            claims.append(Entry(role, name, component, _distribution(point), point.name))
-            if len(claims) > 1:
-                self._report(point, self._clash(claims))
+        fault = _fault(role, component)
+        if fault:
+            return self._report(point, fault)
+        claims = self._claims.setdefault((role, component.name), [])
+        claims.append(Entry(role, component.name, component, _distribution(point), point.name))
+        if len(claims) > 1:
+            self._report(point, self._clash(claims))
+        return None
+
+    def add(self, component: C) -> C:
+        """Register a class of the running process, and give it back. One of the same module and name is replaced.
+
+        Raises PluginError where it is no component or lacks something, DuplicateComponentError where its name is taken.
+        """
+        role = next((role for role, base in BASES.items() if _is_kind(component, base)), None)
+        fault = _fault(role, component) if role else f"{component!r} is no subclass of a role, like xmr_core.Indexer"
+        if role is None or fault:
+            raise PluginError(f"add: {fault}")
+        claims = [claim for claim in self._claims.get((role, component.name), []) if not _redefines(component, claim)]
+        claims.append(Entry(role, component.name, component, PROCESS, component.__module__))
+        if len(claims) > 1:
+            owner = f"{claims[0].distribution} (plugin {claims[0].plugin!r})"
+            raise DuplicateComponentError(f"add: {owner} has {role} {component.name!r} already; choose another name")
+        self._claims[role, component.name] = claims
+        return component
+
+    def remove(self, component: type[Any]) -> None:
+        """Forget a class that was added. Raises UnknownComponentError where it was not."""
+        for key, claims in self._claims.items():
+            if [(claim.component, claim.distribution) for claim in claims] == [(component, PROCESS)]:
+                del self._claims[key]
+                return
+        raise UnknownComponentError(f"remove: {component!r} was not added")
+
+    def require(self, component: Component) -> None:
+        """Raise PluginError unless the component is of the class that is found under its name.
+
+        What is stored of any other could not be loaded again.
+        """
+        kind = type(component)
+        role = next(role for role, base in BASES.items() if issubclass(kind, base))
+        claims = self._claims.get((role, component.name), [])
+        if [claim.component for claim in claims] == [kind]:
+            return
+        if claims:
+            known = claims[0]
+            raise PluginError(
+                f"{component!r}: its class is {_path(kind)}, but {role} {component.name!r} is {_path(known.component)} "
+                f"of {known.distribution}, so what is stored of it could not be loaded; give the class another name"
+            )
+        raise UnknownComponentError(
+            f"no {role} {component.name!r} is registered, so what is stored of it could not be loaded; "
+            f"call registry.add({kind.__name__}) before, or install the plugin that has it"
+        )
 
     def _report(self, point: EntryPoint, reason: str) -> None:
         self.problems.append(Problem(_distribution(point), point.name, reason))
@@ -183,10 +233,51 @@ class Registry:
         ).replace(";  ", "; ")
 
 
+def _fault(role: Role, component: type[Any]) -> str:
+    """What keeps a class from being registered in a role; "" where nothing does."""
+    name = getattr(component, "name", None)
+    if not _is_kind(component, BASES[role]):
+        return f"{component!r} is no subclass of xmr_core.{BASES[role].__name__}"
+    if not isinstance(name, str) or not name.isidentifier():
+        return f"{component.__name__}.name must be an identifier, got {name!r}"
+    if inspect.isabstract(component):
+        return f"{role} {name!r} lacks {', '.join(sorted(getattr(component, '__abstractmethods__', ())))}"
+    return ""
+
+
+def _is_kind(component: object, base: type[Any]) -> bool:
+    return inspect.isclass(component) and issubclass(component, base)
+
+
+def _path(kind: type[Any]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _redefines(component: type[Any], claim: Entry) -> bool:
+    """True where a class takes the place of one that was added before: a cell of a notebook was run again."""
+    return claim.distribution == PROCESS and _path(claim.component) == _path(component)
+
+
 @functools.cache
 def default() -> Registry:
     """The registry of this environment, read once a process; `default.cache_clear()` reads it again."""
     return Registry()
+
+
+def add(component: C) -> C:
+    """Register a class of the running process in the registry of this environment: see `Registry.add`."""
+    return default().add(component)
+
+
+def remove(component: type[Any]) -> None:
+    """Forget a class that was added: see `Registry.remove`."""
+    default().remove(component)
+
+
+def require(components: Iterable[Component]) -> None:
+    """Raise PluginError unless all of them could be loaded once stored: see `Registry.require`."""
+    for component in components:
+        default().require(component)
 
 
 def _installed() -> list[EntryPoint]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_backbone.config import SIDE, STRIDE, Lite0GridConfig
 from xmr_backbone.grid import Grid
-from xmr_core.plugin import Form, decode_images
+from xmr_core.plugin import Form, Widths, decode_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +38,10 @@ class _Backbone(xmr.Encoder):
     def weights_digest(self) -> str:
         """sha256 of the weights' file. Raises PluginError where the package is missing."""
         return _digest(weights_file())
+
+    def widths(self) -> Widths:
+        """1280 numbers a vector or region."""
+        return {xmr.IMAGE: DIM}
 
     def network(self, pretrained: bool = True) -> nn.Module:
         """The network, freshly made, for those who train it further: (b, 3, 224, 224) to (b, 1280) float32.

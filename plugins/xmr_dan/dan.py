@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Form
+from xmr_core.plugin import Form, Widths
 from xmr_dan.config import DanConfig
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class Dan(xmr.Fuser):
     def width(self) -> int:
         """Numbers of an embedding."""
         return (self.config.steps + 1) * self.config.dim
+
+    def widths(self, taken: Widths) -> Widths:
+        """What the steps give, end to end."""
+        return dict.fromkeys(taken, self.width)
 
     def fit(self, pairs: xmr.FeaturePairs) -> Self:
         """A network trained on the pairs. A fit that was killed goes on from its last checkpoint.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import State, below, encode_cached, fit_nested, joined_digest, nested_encoder, unset
+from xmr_core.plugin import State, Widths, below, encode_cached, fit_nested, joined_digest, nested_encoder, unset
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.config import DcmhConfig
 from xmr_torch.tunable import require_tunable
@@ -65,6 +65,10 @@ class Dcmh(xmr.Encoder):
         trained = self.whole and self.fitted
         told = f"{image!r} {image.version}" if trained else image.fingerprint()
         return joined_digest(told, self.parts[xmr.TEXT].fingerprint())
+
+    def widths(self) -> Widths:
+        """A number a bit."""
+        return dict.fromkeys(self.forms, self.config.bits)
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """Both nets, trained on the pairs. A fit that was killed goes on from its last checkpoint.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Form, decode_images
+from xmr_core.plugin import Form, Widths, decode_images
 from xmr_dcmh.config import CnnfConfig
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Cnnf(xmr.Encoder):
     cacheable: ClassVar[bool] = True
     feature_dim: ClassVar[int] = DIM
     config: CnnfConfig
+
+    def widths(self) -> Widths:
+        """4096 numbers an image."""
+        return {xmr.IMAGE: DIM}
 
     def weights_digest(self) -> str:
         """sha256 of the file of weights, or ''. Raises DataError where there is no such file."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Form, encode_cached, fit_nested, joined_digest, nested_encoder
+from xmr_core.plugin import Form, Widths, encode_cached, fit_nested, joined_digest, nested_encoder
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Each(xmr.Encoder):
     def fitted(self) -> bool:
         """True where both parts are."""
         return all(part.fitted for part in self.parts.values())
+
+    def widths(self) -> Widths:
+        """Those of the two encoders."""
+        return {modality: part.widths()[modality] for modality, part in self.parts.items()}
 
     def weights_digest(self) -> str:
         """sha256 over the fingerprints of the parts."""

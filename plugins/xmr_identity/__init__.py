@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import xmr_core as xmr
-from xmr_core.plugin import VectorMetric, unit
+from xmr_core.plugin import VectorMetric, Widths, unit
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Identity(xmr.Fuser):
     def metric(self) -> xmr.Metric:
         """That of the config."""
         return self.config.metric
+
+    def widths(self, taken: Widths) -> Widths:
+        """As many dimensions as it takes."""
+        return taken
 
     def fuse(self, features: xmr.Features) -> xmr.Embeddings:
         """Embeddings (n, d). Raises DataError where items have several vectors, or NaN."""

@@ -96,12 +96,16 @@ class KDTree(VectorIndexer):
         """Axes and candidates were 0 where they are None."""
         return super().migrate(unset(options, pca=0, candidates=0), state, version)
 
+    def check_width(self, width: int) -> None:
+        """Raise ConfigError where there are more principal axes than dimensions."""
+        if self.config.pca is not None and self.config.pca > width:
+            raise xmr.ConfigError("pca", self.config.pca, f"the vectors have {width} dimensions")
+
     def fit(self, embeddings: xmr.Embeddings) -> Self:
         """Learn the metric, the width and, where wanted, the principal axes. Raises ConfigError, DataError."""
         state = self.learned(embeddings)
+        self.check_width(embeddings.dim)
         if self.config.pca is not None:
-            if self.config.pca > embeddings.dim:
-                raise xmr.ConfigError("pca", self.config.pca, f"the vectors have {embeddings.dim} dimensions")
             if not len(embeddings):
                 raise xmr.DataError("kdtree: no vectors to learn principal axes from")
             sample = embeddings.values[:: 1 + len(embeddings) // SAMPLE]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Form, unit
+from xmr_core.plugin import Form, Widths, unit
 
 if TYPE_CHECKING:
     from xmr_minilm.network import SentenceModel
@@ -58,6 +58,10 @@ class Minilm(xmr.Encoder):
         given: Mapping[str, Form] = {xmr.TEXT: "regions" if self.config.tokens else "vector"}
         self.forms = given  # type: ignore[misc]  # a class variable elsewhere; here an option decides
         self.cacheable = not self.config.tokens  # type: ignore[misc]  # texts differ in length, the cache wants one
+
+    def widths(self) -> Widths:
+        """384 numbers a text or word piece."""
+        return {xmr.TEXT: DIM}
 
     def weights_digest(self) -> str:
         """sha256 of the weights and the tokenizer. Raises PluginError where the package is missing."""

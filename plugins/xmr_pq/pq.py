@@ -72,11 +72,13 @@ class PQ(Indexer):
         super().queries(embeddings)
         if not len(embeddings):
             raise DataError("pq: no vectors to learn from")
-        self._require_divides(embeddings.dim)
+        self.check_width(embeddings.dim)
         learned = learn(_compared(embeddings.values, embeddings.metric).astype(np.float32), self.config)
         return self.with_state({**learned, "metric": np.array([embeddings.metric])})
 
-    def _require_divides(self, d: int) -> None:
+    def check_width(self, width: int) -> None:
+        """Raise ConfigError where the subquantizers do not divide the dimensions."""
+        d = width
         if d % self.config.parts:
             sizes = [size for size in range(1, d + 1) if size * 8 % self.config.bits == 0]
             fit = [size for size in sizes if d % (size * 8 // self.config.bits) == 0]

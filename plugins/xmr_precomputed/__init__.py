@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Dim, VectorMetric
+from xmr_core.plugin import Dim, VectorMetric, Widths
 
 NAMED = 10  # items an error message names
 
@@ -34,6 +34,10 @@ class Precomputed(xmr.Encoder):
     def metric(self) -> xmr.Metric:  # type: ignore[override]  # here the config says it, not the class
         """How the vectors want to be compared."""
         return self.config.metric
+
+    def widths(self) -> Widths:
+        """`dim` numbers a vector."""
+        return dict.fromkeys(self.forms, self.config.dim)
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """The vectors as float32. Raises DataError, with keys, on another width, NaN or infinity."""

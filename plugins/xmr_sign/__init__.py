@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import BitFuser, Bits, Range, Seed, as_vectors, current_run, hyperplanes, itq
+from xmr_core.plugin import BitFuser, Bits, Range, Seed, Widths, as_vectors, current_run, hyperplanes, itq
 
 Floats = NDArray[np.float32]
 Statistic = Literal["median", "mean"]
@@ -33,6 +33,10 @@ class Sign(BitFuser):
 
     name: ClassVar[str] = "sign"
     needs_fit: ClassVar[bool] = False
+
+    def widths(self, taken: Widths) -> Widths:
+        """A bit a dimension. Raises ConfigError where these do not make whole bytes."""
+        return _bits_of(self, taken)
 
     def fit(self, pairs: xmr.FeaturePairs) -> Self:
         """Itself: there is nothing to learn."""
@@ -59,6 +63,10 @@ class Threshold(BitFuser):
     Config: ClassVar[type[ThresholdConfig]] = ThresholdConfig
     config: ThresholdConfig
 
+    def widths(self, taken: Widths) -> Widths:
+        """A bit a dimension. Raises ConfigError where these do not make whole bytes."""
+        return _bits_of(self, taken)
+
     def centre(self, vectors: Floats) -> NDArray[Any]:
         """The median or mean (d,)."""
         return STATISTICS[self.config.by](vectors)
@@ -82,12 +90,22 @@ class Itq(BitFuser):
     Config: ClassVar[type[ItqConfig]] = ItqConfig
     config: ItqConfig
 
+    def widths(self, taken: Widths) -> Widths:
+        """`bits` of each modality. Raises ConfigError where vectors have fewer dimensions."""
+        for width in taken.values():
+            if width is not None:
+                self._require_width(width)
+        return dict.fromkeys(taken, self.config.bits)
+
+    def _require_width(self, width: int) -> None:
+        if self.config.bits > width:
+            rule = f"must be at most {width}, the width of the vectors; hyperplanes gives more"
+            raise xmr.ConfigError("bits", self.config.bits, rule)
+
     def learn(self, centred: Mapping[str, Floats], pairs: xmr.FeaturePairs) -> dict[str, NDArray[Any]]:
         """`projection` (d, bits). Raises ConfigError where d < bits."""
         vectors = np.concatenate(list(centred.values()), dtype=np.float64)
-        if self.config.bits > vectors.shape[1]:
-            rule = f"must be at most {vectors.shape[1]}, the width of the vectors; hyperplanes gives more"
-            raise xmr.ConfigError("bits", self.config.bits, rule)
+        self._require_width(vectors.shape[1])
         rng = np.random.default_rng(self.config.seed)
         if len(vectors) > TRAINED_ON:
             vectors = vectors[rng.choice(len(vectors), TRAINED_ON, replace=False)]
@@ -120,6 +138,10 @@ class Hyperplanes(BitFuser):
     Config: ClassVar[type[HyperplanesConfig]] = HyperplanesConfig
     config: HyperplanesConfig
 
+    def widths(self, taken: Widths) -> Widths:
+        """`bits` of each modality."""
+        return dict.fromkeys(taken, self.config.bits)
+
     def centre(self, vectors: Floats) -> NDArray[Any]:
         """The mean (d,), or zero."""
         return super().centre(vectors) if self.config.centre else np.zeros(vectors.shape[1])
@@ -128,6 +150,17 @@ class Hyperplanes(BitFuser):
         """`projection` (d, bits), from the seed alone."""
         width = next(iter(centred.values())).shape[1]
         return {"projection": hyperplanes(width, self.config.bits, np.random.default_rng(self.config.seed))}
+
+
+def _bits_of(fuser: BitFuser, taken: Widths) -> Widths:
+    """A bit a dimension. Raises ConfigError where these do not make whole bytes."""
+    for modality, width in taken.items():
+        if width is not None and width % 8:
+            raise xmr.ConfigError(
+                f"{fuser.name}: {modality}s have {width} dimensions, which is no multiple of 8; "
+                "itq(bits=...) or hyperplanes(bits=...) give any number of bits"
+            )
+    return taken
 
 
 @xmr.hookimpl

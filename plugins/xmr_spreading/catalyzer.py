@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import State, as_vectors, unit, unset
+from xmr_core.plugin import State, Widths, as_vectors, unit, unset
 from xmr_spreading.config import CatalyzerConfig
 from xmr_spreading.learning import learning_vectors, width_checked
 
@@ -28,6 +28,7 @@ class Catalyzer(xmr.Fuser):
 
     name: ClassVar[str] = "catalyzer"
     Config: ClassVar[type[CatalyzerConfig]] = CatalyzerConfig
+    same_width: ClassVar[bool] = True  # both modalities are points of one space
     config: CatalyzerConfig
 
     @classmethod
@@ -39,6 +40,10 @@ class Catalyzer(xmr.Fuser):
     def metric(self) -> xmr.Metric:
         """As the config says; the points are the same."""
         return cast(xmr.Metric, self.config.metric)
+
+    def widths(self, taken: Widths) -> Widths:
+        """`dim` of each modality."""
+        return dict.fromkeys(taken, self.config.dim)
 
     def fit(self, pairs: xmr.FeaturePairs) -> Self:
         """A network trained on the vectors of both modalities together; one modality is enough.

@@ -55,6 +55,12 @@ class Lattice(xmr.Indexer):
         """Nothing to learn but the width. Raises ConfigError, DataError where vectors and lattice do not fit."""
         return self.with_state({"dim": np.array([self.lattice(self.queries(embeddings).dim).dim])})
 
+    def check_width(self, width: int) -> None:
+        """Raise ConfigError where no lattice, or another one, fits vectors of so many dimensions."""
+        if self.config.dim not in (0, width):
+            raise xmr.ConfigError("dim", self.config.dim, f"the vectors have {width} dimensions")
+        sphere_lattice(width, self.config.r2 or largest_r2(width))
+
     @property
     def dim(self) -> int:
         """Dimensions of the vectors, 0 where neither the config nor `fit` says."""

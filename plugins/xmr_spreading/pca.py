@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import unit
+from xmr_core.plugin import Widths, unit
 from xmr_spreading.config import PcaConfig
 from xmr_spreading.learning import learning_vectors, width_checked
 
@@ -20,12 +20,20 @@ class Pca(xmr.Fuser):
 
     name: ClassVar[str] = "pca"
     Config: ClassVar[type[PcaConfig]] = PcaConfig
+    same_width: ClassVar[bool] = True  # both modalities are points of one space
     config: PcaConfig
 
     @property
     def metric(self) -> xmr.Metric:
         """cosine on the unit sphere, else l2."""
         return "cosine" if self.config.normalise else "l2"
+
+    def widths(self, taken: Widths) -> Widths:
+        """`dim` of each modality. Raises ConfigError where vectors have fewer dimensions."""
+        for modality, width in taken.items():
+            if width is not None and width < self.config.dim:
+                raise xmr.ConfigError("dim", self.config.dim, f"must be at most {width}, the width of the {modality}s")
+        return dict.fromkeys(taken, self.config.dim)
 
     def fit(self, pairs: xmr.FeaturePairs) -> Self:
         """The mean and the widest directions of the vectors of both modalities. Raises DataError."""

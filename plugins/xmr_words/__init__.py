@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Form
+from xmr_core.plugin import Form, Widths
 from xmr_words.config import BowConfig
 from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
 from xmr_words.tokens import Words
@@ -34,6 +34,10 @@ class Bow(xmr.Encoder):
         idf = np.log((1 + texts) / (1 + counts)) + 1  # smoothed: as if one more text held every word
         words = np.array([word for word, _ in kept])
         return self.with_state({"words": words, "idf": idf.astype(np.float32), "splitter": np.array([SPLITTER])})
+
+    def widths(self) -> Widths:
+        """A number a word, once these are known."""
+        return {xmr.TEXT: len(self.state["words"]) if self.fitted else None}
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 1, w); zeros where no word is known. Raises DataError with the keys of blank texts."""

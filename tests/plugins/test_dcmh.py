@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core import measures, recipes, registry
+from xmr_core import measures, registry
 from xmr_core.progress import Run, use_run
 from xmr_core.testing import conformance
 from xmr_dcmh import Cnnf, Dcmh
@@ -374,12 +374,11 @@ class Small(xmr.Encoder):
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small() -> Iterator[None]:
     """`small` can be named in a recipe."""
-    found: Callable[..., Any] = recipes.component
-    monkeypatch.setattr(
-        recipes, "component", lambda role, recipe: Small() if recipe == "small" else found(role, recipe)
-    )
+    registry.add(Small)
+    yield
+    registry.remove(Small)
 
 
 @pytest.mark.usefixtures("small")

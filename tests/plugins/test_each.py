@@ -25,7 +25,7 @@ def test_features_are_those_of_the_parts() -> None:
     bow = Bow(min_count=2).fit(pairs)
     assert each.forms == {"image": "vector", "text": "vector"}
     np.testing.assert_array_equal(each.encode(pairs.texts).values, bow.encode(pairs.texts).values)
-    assert sorted(each.state) == ["text/idf", "text/words"]
+    assert sorted(each.state) == ["text/idf", "text/splitter", "text/words"]
 
 
 def test_forms_and_words_are_those_of_the_parts() -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xmr_core.components import Chain, Component
 from xmr_core.errors import ConfigError
 from xmr_core.library import evaluation, fitting
 from xmr_core.library.evaluation import Evaluation
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import check_name, check_seed
-from xmr_core.recipes import Pipeline, as_pipeline
+from xmr_core.recipes import Pipeline, Recipe, as_pipeline
 from xmr_core.types import Int
 
 __all__ = ["compare"]
 
 
 def compare(
-    session: Session, recipes: Sequence[str | Pipeline], seed: Int, queries: str | None, database: str | None
+    session: Session, recipes: Sequence[Recipe], seed: Int, queries: str | None, database: str | None
 ) -> list[Evaluation]:
     """See `Library.compare`."""
-    if isinstance(recipes, (str, Pipeline)):
+    if isinstance(recipes, (str, Chain, Component)):
         raise ConfigError(f"compare: expected a list of recipes, got {recipes!r}")
     made = []
     for pipeline in [as_pipeline(recipe).with_seed(check_seed(seed)) for recipe in recipes]:

@@ -15,7 +15,8 @@ from xmr_core.library.run import LibraryRun, blocks
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empty, record_of
 from xmr_core.progress import current_run, use_run
-from xmr_core.recipes import Pipeline, as_pipeline
+from xmr_core.recipes import Pipeline, Recipe, as_pipeline
+from xmr_core.registry import require
 from xmr_core.store import Store
 from xmr_core.types import Codes, Int, Pairs
 
@@ -24,13 +25,12 @@ __all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh"]
 BLOCK = 4096  # items that are encoded and stored at once
 
 
-def fit(
-    session: Session, recipe: str | Pipeline, name: str | None, where: str | None, seed: Int, publish: bool
-) -> Space:
+def fit(session: Session, recipe: Recipe, name: str | None, where: str | None, seed: Int, publish: bool) -> Space:
     """See `Library.fit`."""
     store = session.store
     seed = check_seed(seed)
     pipeline = as_pipeline(recipe).with_seed(seed)
+    require(pipeline.parts)
     name = check_name(name or "_".join(part.name for part in pipeline.parts))
     pairs = store.pairs(where if where is not None else _training(store))
     if not len(pairs.images) and not len(pairs.texts):

@@ -18,7 +18,8 @@ from xmr_core.library.run import blocks
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name
 from xmr_core.progress import current_run
-from xmr_core.recipes import as_pipeline
+from xmr_core.recipes import Pipeline, Recipe, as_pipeline
+from xmr_core.registry import require
 from xmr_core.store import ItemRows
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Ids, Items, Pairs, as_array, as_ids
 
@@ -127,7 +128,7 @@ def add_embeddings(
     session: Session,
     values: object,
     space: str,
-    recipe: str | None,
+    recipe: Recipe | None,
     modality: str,
     ids: Ids | None,
 ) -> NDArray[np.int64]:
@@ -142,7 +143,7 @@ def add_embeddings(
     store = session.store
     with session.change():
         loaded = next((session.space(space) for known in store.spaces() if known.name == space), None)
-        pipeline = loaded.pipeline if loaded else as_pipeline(recipe or "hamming").fit_embeddings(made, modality)
+        pipeline = loaded.pipeline if loaded else _fitted(recipe or "hamming", made, modality)
         final = np.arange(len(made)) + store.next_id() if chosen is None else chosen
         order = np.argsort(final, kind="stable")
         codes = pipeline.indexer.encode(pipeline.embed_vectors(made, modality).take(order), final[order])
@@ -154,6 +155,12 @@ def add_embeddings(
             _check_new(session, loaded, modality, codes)
         store.put_codes(space, version, modality, codes)
     return final
+
+
+def _fitted(recipe: Recipe, made: Embeddings, modality: str) -> Pipeline:
+    pipeline = as_pipeline(recipe)
+    require(pipeline.parts)
+    return pipeline.fit_embeddings(made, modality)
 
 
 def as_embeddings(values: object) -> Embeddings:

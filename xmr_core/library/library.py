@@ -28,7 +28,7 @@ from xmr_core.library.results import Query, Results
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed
 from xmr_core.options import as_int
-from xmr_core.recipes import Pipeline
+from xmr_core.recipes import Recipe
 from xmr_core.store import Store
 from xmr_core.types import IMAGE, TEXT, Embeddings, Float, Ids, Int, Texts
 from xmr_core.vqa import Answers, Questions
@@ -79,7 +79,7 @@ class Library:
         return ingest.add(self._session, source, on_error, encode, options)
 
     def add_embeddings(
-        self, values: ArrayLike, space: str, recipe: str | None = None, modality: str = IMAGE, ids: Ids | None = None
+        self, values: ArrayLike, space: str, recipe: Recipe | None = None, modality: str = IMAGE, ids: Ids | None = None
     ) -> NDArray[np.int64]:
         """Add embeddings made elsewhere: packed bits (n, bits/8) uint8, or vectors (n, d). Returns their ids (n,).
 
@@ -100,7 +100,7 @@ class Library:
 
     def fit(
         self,
-        recipe: str | Pipeline,
+        recipe: Recipe,
         name: str | None = None,
         where: str | None = None,
         seed: Int = 0,
@@ -213,7 +213,7 @@ class Library:
 
     def compare(
         self,
-        recipes: Sequence[str | Pipeline],
+        recipes: Sequence[Recipe],
         seed: Int = 0,
         queries: str | None = None,
         database: str | None = None,

@@ -37,7 +37,7 @@ class BitFuser(Fuser):
     common boundary would tell the modalities apart instead of what they show.
     """
 
-    one_width: ClassVar[bool] = True  # False: images and texts may have different widths, each its own projection
+    same_width: ClassVar[bool] = True  # False: images and texts may have different widths, each its own projection
 
     @property
     def metric(self) -> Metric:
@@ -63,7 +63,7 @@ class BitFuser(Fuser):
         their widths differ and may not."""
         sides = {side.modality: _vectors(side) for side in (pairs.images, pairs.texts) if len(side)}
         widths = sorted({vectors.shape[1] for vectors in sides.values()})
-        if not widths or (self.one_width and len(widths) > 1):
+        if not widths or (self.same_width and len(widths) > 1):
             got = f"{' and '.join(map(str, widths))} dimensions" if widths else "nothing"
             raise DataError(f"images and texts: expected vectors of one width, got {got}")
         centres = {modality: self.centre(vectors).astype(np.float32) for modality, vectors in sides.items()}
