@@ -66,6 +66,15 @@ def file(toy: None, tmp_path: Path, pairs: xmr.Pairs) -> Path:
     return path
 
 
+def test_a_library_may_be_named_by_a_url(file: Path) -> None:
+    url = f"duckdb:///{file}"
+    facts = told("info", url)
+    assert facts["file"] == url and facts["bytes"] == file.stat().st_size
+    assert {name: value for name, value in told("info", file).items() if name != "file"} == {
+        name: value for name, value in facts.items() if name != "file"
+    }
+
+
 # help
 
 
