@@ -17,7 +17,7 @@ from xmr_core import ConfigError, DataError, PluginError, datasets, measures
 from xmr_core.datasets import Dataset, detect, read, table
 from xmr_core.datasets.reading import Sizes, seeded_split, split_hash
 
-REAL = Path(os.environ.get("XMR_DATA") or Path(__file__).parents[2] / "shared" / "data")
+REAL = Path(os.environ.get("XMR_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def write(file: Path, text: str = "") -> Path:
@@ -496,7 +496,7 @@ def test_options_reach_the_reader(captions: Path) -> None:
 
 
 def test_every_reader_is_exported_and_documented() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     assert [name for name in datasets.READERS if name not in datasets.__all__ or f"`{name}`" not in page] == []
 
 

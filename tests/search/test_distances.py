@@ -16,7 +16,7 @@ from xmr_core.search.hits import empty_hits, hits_of_pairs, select, stacked
 from xmr_core.testing import clustered
 from xmr_core.types import Hits, Metric, unpack_bits
 
-REAL = Path(os.environ.get("XMR_DATA") or Path(__file__).parents[2] / "shared" / "data")
+REAL = Path(os.environ.get("XMR_DATA") or Path(__file__).parents[3] / "shared" / "data")
 METRICS: tuple[Metric, ...] = ("l2", "ip", "cosine")
 Floats = NDArray[np.float32]
 

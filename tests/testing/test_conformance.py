@@ -717,7 +717,7 @@ def test_a_wrong_fuser_or_encoder_is_noticed(
 
 def test_a_heavy_import_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "heavy_plugin.py").write_text(
-        "import scipy\nfrom test_testing import Centred\nclass Heavy(Centred): pass"
+        "import scipy\nfrom test_conformance import Centred\nclass Heavy(Centred): pass"
     )
     monkeypatch.syspath_prepend(tmp_path)
     heavy = __import__("heavy_plugin").Heavy
@@ -726,7 +726,7 @@ def test_a_heavy_import_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_needs_no_more_than_a_line_and_says_how_many_checks_ran(tmp_path: Path) -> None:
-    line = "from test_testing import Double\nfrom xmr_core.testing import conformance\n"
+    line = "from test_conformance import Double\nfrom xmr_core.testing import conformance\n"
     (tmp_path / "test_mine.py").write_text(line + "TestMine = conformance('fuser', Double)\n")
     path = ":".join(entry for entry in sys.path if entry)
     done = subprocess.run(
