@@ -330,6 +330,13 @@ class Encoder(Component[C], ABC):
         """
         return dict.fromkeys(self.forms)
 
+    def known_and_unknown(self, items: Items) -> list[tuple[list[str], list[str]]] | None:
+        """The distinct words of each text that training met, and those that it did not and that therefore say nothing.
+
+        None where the encoder reads all words. The library refuses a query of which it knows no word.
+        """
+        return None
+
     def part(self, modality: str) -> Encoder:
         """The encoder that works for a modality: this one, or another that it hands the items on to as they are."""
         return self

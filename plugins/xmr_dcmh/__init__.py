@@ -94,6 +94,10 @@ class Dcmh(xmr.Encoder):
                 outputs.append(net(torch.from_numpy(block).to(device)).cpu().numpy())
         return xmr.Features.of_vectors(items.modality, np.concatenate(outputs), self.metric)
 
+    def known_and_unknown(self, items: xmr.Items) -> list[tuple[list[str], list[str]]] | None:
+        """The words that the text encoder knows, and those that it does not."""
+        return self.parts[items.modality].known_and_unknown(items)
+
     def _inputs(self, items: xmr.Items) -> Iterator[NDArray[np.float32]]:
         """What the net of that modality takes, in blocks."""
         part: Any = self.parts[items.modality]

@@ -81,6 +81,10 @@ class Each(xmr.Encoder):
         """The words of the part."""
         return self.part(items.modality).tokens(items)
 
+    def known_and_unknown(self, items: xmr.Items) -> list[tuple[list[str], list[str]]] | None:
+        """The words that the component knows, and those that it does not."""
+        return self.part(items.modality).known_and_unknown(items)
+
 
 @xmr.hookimpl
 def xmr_encoders() -> list[type[xmr.Encoder]]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.plugin import Form, Widths
 from xmr_words.config import BowConfig
-from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
+from xmr_words.splitting import SPLITTER, parted, split, splitter_of, vocabulary
+from xmr_words.stemming import stemmer
 from xmr_words.tokens import Words
 
 
@@ -29,7 +30,7 @@ class Bow(xmr.Encoder):
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""
-        kept, texts = vocabulary(self, pairs, lambda texts: split(texts, self.config.split, bigrams=True))
+        kept, texts = vocabulary(self, pairs, lambda texts: self._split(texts, SPLITTER))
         counts = np.array([count for _, count in kept])
         idf = np.log((1 + texts) / (1 + counts)) + 1  # smoothed: as if one more text held every word
         words = np.array([word for word, _ in kept])
@@ -54,9 +55,19 @@ class Bow(xmr.Encoder):
         vectors = self._weighted(cells.reshape(len(items), len(column)).astype(np.float32))
         return xmr.Features.of_vectors(items.modality, vectors, self.metric)
 
-    def _split(self, items: xmr.Items) -> Iterator[list[str]]:
-        """The words of each text, as they were split when the vocabulary was learned."""
-        return split(items, self.config.split, bigrams=True, splitter=splitter_of(self.state))
+    def known_and_unknown(self, items: xmr.Items) -> list[tuple[list[str], list[str]]]:
+        """The words of each text that a training text had, and those that none had, in their order."""
+        self.require_modality(items.modality)
+        self.require_fit()
+        texts = split(items, self.config.split, splitter=splitter_of(self.state))
+        return parted(texts, set(self.state["words"].tolist()), stemmer(self.config.stem) or str)
+
+    def _split(self, items: xmr.Items, splitter: int | None = None) -> Iterator[list[str]]:
+        """The words of each text, as they were split when the vocabulary was learned; `splitter` where it is not."""
+        version = splitter_of(self.state) if splitter is None else splitter
+        texts = split(items, self.config.split, bigrams=True, splitter=version)
+        stem = stemmer(self.config.stem)
+        return texts if stem is None else (list(map(stem, words)) for words in texts)
 
     def _weighted(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.config.weighting == "binary":

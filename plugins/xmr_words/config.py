@@ -9,6 +9,27 @@ from xmr_core.plugin import Range
 
 __all__ = ["BowConfig", "WordsConfig"]
 
+Stem = Literal[
+    "plural",
+    "arabic",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "hindi",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "spanish",
+    "swedish",
+    "tamil",
+    "turkish",
+]
 MinCount = Annotated[int, Range(1), "texts in which a word must occur; higher: fewer dimensions, rare words are lost"]
 
 
@@ -28,6 +49,10 @@ class BowConfig:
         Literal["binary", "count", "tfidf"],
         "binary: whether a word occurs; count: how often; tfidf: rare words weigh more",
     ] = "binary"
+    stem: Annotated[
+        Stem | None,
+        "forms of a word as one: plural knows English plurals, a language takes its Snowball stemmer; None: as written",
+    ] = None
     normalise: Annotated[bool, "vectors of length 1: long texts weigh no more than short ones"] = False
 
 

@@ -15,7 +15,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 
-__all__ = ["PATTERNS", "SPLITTER", "split", "splitter_of", "vocabulary"]
+__all__ = ["PATTERNS", "SPLITTER", "parted", "split", "splitter_of", "vocabulary"]
 
 SPLITTER = 2  # the version of these rules, kept in states; 1 cut words at combining marks
 PATTERNS = ("words", "tags")
@@ -75,6 +75,17 @@ def split(
 def splitter_of(state: Mapping[str, NDArray[Any]]) -> int:
     """The version of the rules by which a vocabulary was learned; states of the first version do not say."""
     return int(state["splitter"][0]) if "splitter" in state else 1
+
+
+def parted(
+    texts: Iterable[list[str]], known: Collection[str], find: Callable[[str], str] = str
+) -> list[tuple[list[str], list[str]]]:
+    """The distinct words of each text, those whose `find(word)` is known and those whose is not, in their order."""
+    distinct = [list(dict.fromkeys(words)) for words in texts]
+    return [
+        ([word for word in words if find(word) in known], [word for word in words if find(word) not in known])
+        for words in distinct
+    ]
 
 
 def _old(pattern: str) -> Callable[[str], list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 import xmr_core as xmr
 from xmr_core.plugin import Form
 from xmr_words.config import WordsConfig
-from xmr_words.splitting import SPLITTER, split, splitter_of, vocabulary
+from xmr_words.splitting import SPLITTER, parted, split, splitter_of, vocabulary
 
 __all__ = ["UNKNOWN", "Words"]
 
@@ -57,6 +57,11 @@ class Words(xmr.Encoder):
         """The words of each text, one for each token of `encode`; unknown ones as they are written."""
         self.require_modality(items.modality)
         return list(self._words(items))
+
+    def known_and_unknown(self, items: xmr.Items) -> list[tuple[list[str], list[str]]]:
+        """The words of each text that a training text had, and those that none had, in their order."""
+        self.require_fit()
+        return parted(self.tokens(items), set(self.state["words"].tolist()))
 
     def _words(self, items: xmr.Items) -> Iterator[list[str]]:
         return (words or [UNKNOWN] for words in self._read(items))

@@ -371,3 +371,42 @@ def test_options_that_nothing_takes_are_refused(db: xmr.Library, photos: Path) -
         db.add(xmr.Items("text", ["x"]), text="caption")
     with pytest.raises(DataError, match="expected rows"):
         db.add(3.5)  # type: ignore[arg-type]  # what is refused
+
+
+# words that nobody knows
+
+
+@pytest.fixture
+def chinese(db: xmr.Library, photos: Path) -> xmr.Library:
+    """Six images with captions in Chinese, in a space that learned their words."""
+    said = [
+        "一只狗在草地上奔跑",
+        "一只猫坐在椅子上",
+        "一个男人骑着自行车",
+        "一只狗在水里游泳",
+        "两只猫在床上睡觉",
+        "红色的汽车",
+    ]
+    rows = [
+        {"image": {"bytes": png(f"#0{i}{i}{i}00"[:7]), "path": f"{i}.png"}, "text": text} for i, text in enumerate(said)
+    ]
+    db.add(rows)
+    db.fit("bow >> flat", name="words")
+    return db
+
+
+def test_captions_in_chinese_are_added_fitted_and_searched(chinese: xmr.Library) -> None:
+    found = chinese.search(text="狗", k=2, modality="text")
+    assert {hit.data for hit in found} == {"一只狗在草地上奔跑", "一只狗在水里游泳"}
+
+
+def test_words_that_the_space_does_not_know_are_named(chinese: xmr.Library) -> None:
+    assert chinese.search(text="一只狗 zzz", k=1, modality="text").unknown_words == [["zzz"]]
+    assert chinese.search(text=["狗", "猫"], k=1, modality="text").unknown_words == [[], []]
+
+
+def test_a_query_without_a_known_word_is_refused(chinese: xmr.Library) -> None:
+    with pytest.raises(DataError, match=r"1 of 2 texts have no word that the space knows \(zzz, qqq\)"):
+        chinese.search(text=["狗", "zzz qqq"], k=1)
+    with pytest.raises(DataError, match=r"no word that the space knows \(there is none\)"):
+        chinese.search(text="?!", k=1)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
+from xmr_core.registry import default
 from xmr_core.testing import conformance
 from xmr_words import Bow, Words
 from xmr_words.splitting import split
+from xmr_words.stemming import singular
 
 TestBow = conformance("encoder", "bow", config={"weighting": "tfidf", "normalise": True})
 
@@ -223,3 +225,50 @@ def test_a_chinese_word_finds_the_caption_that_has_it() -> None:
     bow = fitted(["一只狗在草地上奔跑", "一只猫坐在椅子上", "一只狗在水里游泳"])
     shared = np.array(vectors(bow, "狗")) @ np.array(vectors(bow, "一只狗在草地上奔跑", "一只猫坐在椅子上")).T
     assert shared.tolist() == [[1, 0]]
+
+
+# what training never met
+
+
+def test_known_words_are_told_from_unknown_ones() -> None:
+    asked = xmr.Items(xmr.TEXT, ["a red zebra and a red quark", "zebra", "ball"])
+    assert fitted().known_and_unknown(asked) == [
+        (["a", "red"], ["zebra", "and", "quark"]),
+        ([], ["zebra"]),
+        (["ball"], []),
+    ]
+    assert Words(min_count=1).fit(paired(TEXTS)).known_and_unknown(asked)[1] == ([], ["zebra"])
+
+
+def test_encoders_of_two_modalities_hand_the_question_on() -> None:
+    each = default().find("encoder", "each")(image="lite0", text="bow")
+    text = each.with_state({f"text/{name}": array for name, array in fitted().state.items()})
+    assert text.known_and_unknown(xmr.Items(xmr.TEXT, ["red zebra"])) == [(["red"], ["zebra"])]
+
+
+# stems
+
+
+@pytest.mark.parametrize(
+    ("word", "stem"),
+    [
+        *[("dogs", "dog"), ("boxes", "box"), ("berries", "berry"), ("dishes", "dish"), ("tomatoes", "tomato")],
+        *[("horses", "horse"), ("trees", "tree"), ("children", "child"), ("people", "person"), ("leaves", "leaf")],
+        *[("glass", "glass"), ("bus", "bus"), ("gas", "gas"), ("iris", "iris"), ("is", "is"), ("news", "news")],
+    ],
+)
+def test_english_plurals_meet_their_singular(word: str, stem: str) -> None:
+    assert singular(word) == stem
+    bow = fitted([stem, "another"], stem="plural")
+    assert vectors(bow, word) == vectors(bow, stem)
+
+
+def test_a_stem_is_known_whatever_its_form() -> None:
+    bow = fitted(["a dog", "two cats"], stem="plural")
+    assert bow.known_and_unknown(xmr.Items(xmr.TEXT, ["dogs cat bird"])) == [(["dogs", "cat"], ["bird"])]
+
+
+def test_a_language_takes_its_snowball_stemmer() -> None:
+    pytest.importorskip("snowballstemmer")
+    bow = fitted(["ein laufender Hund"], stem="german")
+    assert vectors(bow, "laufende Hunde") == vectors(bow, "laufend Hund")

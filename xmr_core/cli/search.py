@@ -102,7 +102,9 @@ def _facts(found: Results) -> dict[str, Any]:
         }
         for rank, hit in enumerate(found, 1)
     ]
-    return {"space": found.space, "modality": found.modality, "exact": found.exact, "hits": hits}
+    unknown = found.unknown_words[0] if found.unknown_words else []
+    facts = {"space": found.space, "modality": found.modality, "exact": found.exact, "unknown_words": unknown}
+    return facts | {"hits": hits}
 
 
 def print_hits(db: Library, found: Results) -> None:
@@ -118,6 +120,8 @@ def print_hits(db: Library, found: Results) -> None:
     printing.table(columns, rows)
     how = ", exact" if found.exact else ""
     printing.note(f"{len(found)} {found.modality}s of space {found.space!r}{how}")
+    if found.unknown_words and found.unknown_words[0]:
+        printing.note(f"words that the space does not know: {', '.join(found.unknown_words[0])}")
 
 
 def _write_sheet(db: Library, found: Results, query: object, path: Path) -> None:

@@ -30,6 +30,7 @@ from xmr_core.types import IMAGE, TEXT, Embeddings, Features, Float, Ids, Int, I
 __all__ = ["Asked", "asked", "attend", "encode", "search"]
 
 OTHER = {IMAGE: TEXT, TEXT: IMAGE}
+SHOWN = 5  # unknown words that a message repeats
 PADDING = 1 << 24  # empty rows that an answer may have, where k is larger than the collection
 
 
@@ -86,6 +87,26 @@ class Asked:
             attending.require(self.pipeline)
             return []
         return attending.attend(self.pipeline, self.source, self.features)
+
+    @cached_property
+    def unknown(self) -> list[list[str]]:
+        """(q) the words of each text that the encoder does not know; empty where it reads no words, or all of them.
+
+        Raises DataError where it knows no word of a text: what such a query finds has nothing to do with it.
+        """
+        encoder = self.pipeline.encoder
+        texts = self.source if isinstance(self.source, Items) and self.modality == TEXT else None
+        words = encoder.known_and_unknown(texts) if encoder and texts is not None else None
+        if words is None:
+            return []
+        lost = [unknown for known, unknown in words if not known]
+        if lost:
+            told = ", ".join(lost[0][:SHOWN]) or "there is none"
+            raise DataError(
+                f"{len(lost)} of {len(words)} texts have no word that the space knows ({told}); "
+                "use words of the texts that it was fitted on, or an encoder that reads all words, such as minilm"
+            )
+        return [unknown for _, unknown in words]
 
     def _encode(self) -> Iterator[Features]:
         if isinstance(self.source, Embeddings):
@@ -184,6 +205,7 @@ def search(
     loaded = session.space(space)
     with session.run():
         queries = asked(session, loaded, text, image, vector, item, keep=explain or bool(rerank))
+        unknown = queries.unknown if item is None else []
         target = _target(loaded, queries.modality) if modality is None else modality
         if target not in loaded.modalities:
             raise DataError(f"modality={target!r}: space {loaded.name!r} has {' and '.join(loaded.modalities)}")
@@ -198,7 +220,7 @@ def search(
         hits = index.search(queries.embeddings, candidates or k, within, among)
         if rerank and k is not None:
             hits = reranking.rerank(hits, queries.restorable, loaded.codes(target), loaded.pipeline.restore, k)
-    return Results(hits, session.store, target, loaded.name, explained)
+    return Results(hits, session.store, target, loaded.name, explained, unknown)
 
 
 def _target(space: Space, modality: str | None) -> str:

@@ -53,12 +53,22 @@ class Results(Sequence[Hit]):
 
     `ids` (q, k) int64 and `distances` (q, k) float32 are ready at once, -1 and inf where fewer were found; keys and
     metadata are read from the database when a `Hit` is first looked at, and so is attention computed, where the search
-    was asked to explain. `exact` says that nothing nearer was missed.
+    was asked to explain. `exact` says that nothing nearer was missed. `unknown_words` (q) are the words of each text
+    that the space does not know and that said nothing; empty where queries are not texts, or it reads all words.
     """
 
-    def __init__(self, hits: Hits, store: Store, modality: str, space: str, explained: Explained | None = None) -> None:
+    def __init__(
+        self,
+        hits: Hits,
+        store: Store,
+        modality: str,
+        space: str,
+        explained: Explained | None = None,
+        unknown: Sequence[Sequence[str]] = (),
+    ) -> None:
         self._hits, self._store, self._explained = hits, store, explained
         self.modality, self.space = modality, space
+        self.unknown_words = [list(words) for words in unknown]
 
     @property
     def ids(self) -> NDArray[np.int64]:
