@@ -15,8 +15,7 @@ import xmr_core as xmr
 from xmr_align.config import CcaConfig
 from xmr_align.inputs import Aligned, Doubles, aligned, held_out, mean_recall, vectors_of
 from xmr_align.moments import Moments, moments
-from xmr_core.progress import current_run
-from xmr_core.search.distances import unit
+from xmr_core.plugin import current_run, unit
 
 __all__ = ["PENALTIES", "Cca"]
 
@@ -25,16 +24,17 @@ PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # tried where none is given
 State = dict[str, NDArray[Any]]
 
 
-class Cca(xmr.Fuser):
+class Cca(xmr.Fuser[CcaConfig]):
     """Both modalities to their canonical directions: (n, dim), or as many as the narrower side has; of length 1.
 
     State: `image` (d, dim), `text` (e, dim), their means `image_mean`, `text_mean`, and `correlations` (dim,).
     """
 
     name: ClassVar[str] = "cca"
-    Config: ClassVar[type[CcaConfig]] = CcaConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"vector", "regions"})
-    config: CcaConfig
+
+    @xmr.takes(CcaConfig)
+    def __init__(self) -> None: ...
 
     @property
     def metric(self) -> xmr.Metric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from xmr_core.options import Batch, Device, Dim, Dropout, Epochs, Range, Rate, Seed, Validation
+from xmr_core.plugin import Batch, Device, Dim, Dropout, Epochs, Range, Rate, Seed, Validation
 
 __all__ = ["CcaConfig", "ContrastiveConfig", "RidgeConfig"]
 

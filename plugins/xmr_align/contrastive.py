@@ -12,21 +12,22 @@ import numpy as np
 import xmr_core as xmr
 from xmr_align.config import ContrastiveConfig
 from xmr_align.inputs import aligned, vectors_of
-from xmr_core.search.distances import unit
+from xmr_core.plugin import unit
 
 __all__ = ["Contrastive"]
 
 
-class Contrastive(xmr.Fuser):
+class Contrastive(xmr.Fuser[ContrastiveConfig]):
     """Vectors (or means of regions) of both modalities to (n, dim) of length 1.
 
     State: of each modality `wide` (d, hidden), `narrow` (hidden, dim) and their biases, under `image/` and `text/`.
     """
 
     name: ClassVar[str] = "contrastive"
-    Config: ClassVar[type[ContrastiveConfig]] = ContrastiveConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"vector", "regions"})
-    config: ContrastiveConfig
+
+    @xmr.takes(ContrastiveConfig)
+    def __init__(self) -> None: ...
 
     @property
     def metric(self) -> xmr.Metric:

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.search.distances import unit
-from xmr_core.types import as_vectors
+from xmr_core.plugin import as_vectors, unit
 
 __all__ = ["Aligned", "aligned", "held_out", "mean_recall", "numbered", "vectors_of"]
 

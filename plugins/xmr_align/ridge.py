@@ -15,24 +15,24 @@ import xmr_core as xmr
 from xmr_align.config import RidgeConfig
 from xmr_align.inputs import Aligned, Doubles, Links, aligned, held_out, mean_recall, vectors_of
 from xmr_align.moments import Moments, moments
-from xmr_core.progress import current_run
-from xmr_core.search.distances import unit
+from xmr_core.plugin import current_run, unit
 
 __all__ = ["PENALTIES", "Ridge"]
 
 PENALTIES = (0.03, 0.1, 0.3, 0.6, 1.0, 3.0, 10.0)  # tried where none is given
 
 
-class Ridge(xmr.Fuser):
+class Ridge(xmr.Fuser[RidgeConfig]):
     """Image vectors (or means of regions) to the space of the text vectors; both centred and of length 1.
 
     State: `weights` (d, e), `image_mean` (d,), `text_mean` (e,), all float32; `penalty` (), the one used.
     """
 
     name: ClassVar[str] = "ridge"
-    Config: ClassVar[type[RidgeConfig]] = RidgeConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"vector", "regions"})
-    config: RidgeConfig
+
+    @xmr.takes(RidgeConfig)
+    def __init__(self) -> None: ...
 
     @property
     def metric(self) -> xmr.Metric:

@@ -31,15 +31,16 @@ BATCH = 16  # pictures through the network at once
 WRAPPED = ("state_dict", "model")  # under which a training script may have put the weights
 
 
-class Grid(xmr.Encoder):
+class Grid(xmr.Encoder[GridConfig]):
     """The last feature map of a network, a region a place of it, row by row from the upper left."""
 
     name: ClassVar[str] = "grid"
-    Config: ClassVar[type[GridConfig]] = GridConfig
     needs_fit: ClassVar[bool] = False
     cacheable: ClassVar[bool] = True
     forms: ClassVar[Mapping[str, Form]] = {xmr.IMAGE: "regions"}
-    config: GridConfig
+
+    @xmr.takes(GridConfig)
+    def __init__(self) -> None: ...
 
     def weights_digest(self) -> str:
         """sha256 of the file of weights. Raises ConfigError where it cannot be read."""

@@ -7,8 +7,8 @@ Source: Nam, Ha & Kim, "Dual Attention Networks for Multimodal Reasoning and Mat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +25,19 @@ __all__ = ["Dan"]
 Block = tuple[NDArray[np.float32], NDArray[np.float32]]  # vectors (b, steps + 1, dim), weights (b, steps, t)
 
 
-class Dan(xmr.Fuser):
+class Dan(xmr.Fuser[DanConfig]):
     """Regions of pictures and words of sentences to (n, (steps + 1) * dim) numbers under inner product.
 
     State: the tensors of `xmr_dan.matching.Matching` under their names there.
     """
 
     name: ClassVar[str] = "dan"
-    Config: ClassVar[type[DanConfig]] = DanConfig
     accepts: ClassVar[frozenset[Form]] = frozenset({"regions", "tokens"})
     metric: ClassVar[xmr.Metric] = "ip"
     encoder_wanted: ClassVar[str] = "each"
-    config: DanConfig
 
-    def __init__(
-        self, config: DanConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any
-    ) -> None:
-        super().__init__(config, state, **options)
+    @xmr.takes(DanConfig)
+    def __init__(self) -> None:
         self._network: Matching | None = None  # made of the state where first needed
 
     @property

@@ -24,7 +24,7 @@ __all__ = ["Rdan"]
 QUESTIONS = 512  # answered at once
 
 
-class Rdan(xmr.Answerer):
+class Rdan(xmr.Answerer[RdanConfig]):
     """Regions and words to the probabilities of the most frequent answers.
 
     State: `answers` (a) str; the network under `net/`; `accuracy` (1,) on the pictures that were held out, NaN where
@@ -32,18 +32,14 @@ class Rdan(xmr.Answerer):
     """
 
     name: ClassVar[str] = "rdan"
-    Config: ClassVar[type[RdanConfig]] = RdanConfig
     accepts: ClassVar[Mapping[str, frozenset[Form]]] = {
         xmr.IMAGE: frozenset({"regions", "vector"}),
         xmr.TEXT: frozenset({"tokens"}),
     }
     encoder_wanted: ClassVar[str] = "each"
-    config: RdanConfig
 
-    def __init__(
-        self, config: RdanConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any
-    ) -> None:
-        super().__init__(config, state, **options)
+    @xmr.takes(RdanConfig)
+    def __init__(self) -> None:
         self._network: JointNetwork | None = None  # made of the state where first needed
 
     @property

@@ -26,26 +26,22 @@ if TYPE_CHECKING:
 PICTURES = 32  # at once through a network that was trained whole
 
 
-class Dcmh(xmr.Encoder):
+class Dcmh(xmr.Encoder[DcmhConfig]):
     """Pictures and texts to (n, 1, bits) real numbers whose signs are the code.
 
     State: the nets under `net/image/` and `net/text/`; what the encoders they stand on learnt, `image/` and `text/`.
     """
 
     name: ClassVar[str] = "dcmh"
-    Config: ClassVar[type[DcmhConfig]] = DcmhConfig
     metric: ClassVar[xmr.Metric] = "ip"  # nets are trained on half the inner product
-    config: DcmhConfig
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:
         """No hidden layer of images was one of 0 units."""
         return super().migrate(unset(options, image_hidden=0), state, version)
 
-    def __init__(
-        self, config: DcmhConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any
-    ) -> None:
-        super().__init__(config, state, **options)
+    @xmr.takes(DcmhConfig)
+    def __init__(self) -> None:
         recipes = {xmr.IMAGE: self.config.image, xmr.TEXT: self.config.text}
         self.parts = {
             modality: nested_encoder(modality, recipe, {"vector"}, self.state) for modality, recipe in recipes.items()

@@ -23,16 +23,17 @@ SIDE, DIM = 224, 4096
 CHUNK = 32  # pictures the network takes at once
 
 
-class Cnnf(xmr.Encoder):
+class Cnnf(xmr.Encoder[CnnfConfig]):
     """The outputs of full7, (n, 1, 4096). Pictures are resized to 224 x 224 without cropping, 0..255."""
 
     name: ClassVar[str] = "cnnf"
-    Config: ClassVar[type[CnnfConfig]] = CnnfConfig
     needs_fit: ClassVar[bool] = False
     forms: ClassVar[Mapping[str, Form]] = {xmr.IMAGE: "vector"}
     cacheable: ClassVar[bool] = True
     feature_dim: ClassVar[int] = DIM
-    config: CnnfConfig
+
+    @xmr.takes(CnnfConfig)
+    def __init__(self) -> None: ...
 
     def widths(self) -> Widths:
         """4096 numbers an image."""

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, get_args
-
-from numpy.typing import NDArray
+from typing import Annotated, ClassVar, Self, get_args
 
 import xmr_core as xmr
 from xmr_core.plugin import Form, Widths, encode_cached, fit_nested, joined_digest, nested_encoder
@@ -27,20 +25,16 @@ class EachConfig:
     ] = "words"
 
 
-class Each(xmr.Encoder):
+class Each(xmr.Encoder[EachConfig]):
     """Each modality by its own encoder: the features are those of the parts, and are cached where theirs are.
 
     State: what the parts learnt, under `image/` and `text/`.
     """
 
     name: ClassVar[str] = "each"
-    Config: ClassVar[type[EachConfig]] = EachConfig
-    config: EachConfig
 
-    def __init__(
-        self, config: EachConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any
-    ) -> None:
-        super().__init__(config, state, **options)
+    @xmr.takes(EachConfig)
+    def __init__(self) -> None:
         recipes = {xmr.IMAGE: self.config.image, xmr.TEXT: self.config.text}
         self.parts = {
             modality: nested_encoder(modality, recipe, get_args(Form), self.state)

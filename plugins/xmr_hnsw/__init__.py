@@ -27,13 +27,14 @@ SCANNED = 4  # vectors that a scan compares in the time the graph takes for one 
 ADDED = 10_000  # vectors given to the graph at a time, for the progress bar
 
 
-class Hnsw(VectorIndexer):
+class Hnsw(VectorIndexer[HnswConfig]):
     """Stores float32 vectors; the graph over them takes d * 4 + m * 8 bytes a vector more, in memory."""
 
     name: ClassVar[str] = "hnsw"
-    Config: ClassVar[type[HnswConfig]] = HnswConfig
     recall_floor: ClassVar[float] = 0.95
-    config: HnswConfig
+
+    @xmr.takes(HnswConfig)
+    def __init__(self) -> None: ...
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:

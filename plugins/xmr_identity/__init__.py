@@ -19,13 +19,14 @@ class IdentityConfig:
     ] = False
 
 
-class Identity(xmr.Fuser):
+class Identity(xmr.Fuser[IdentityConfig]):
     """The one vector of each item, unchanged or at length 1."""
 
     name: ClassVar[str] = "identity"
-    Config: ClassVar[type[IdentityConfig]] = IdentityConfig
     needs_fit: ClassVar[bool] = False
-    config: IdentityConfig
+
+    @xmr.takes(IdentityConfig)
+    def __init__(self) -> None: ...
 
     @property
     def metric(self) -> xmr.Metric:

@@ -80,7 +80,7 @@ class KDTreeConfig:
             raise xmr.ConfigError("eps", self.eps, "says how far to look, and so does candidates; give one")
 
 
-class KDTree(VectorIndexer):
+class KDTree(VectorIndexer[KDTreeConfig]):
     """Stores float32 vectors; the tree over them takes 8 bytes a dimension (or axis of `pca`) more, in memory.
 
     Exact where eps is 0 and candidates is None. State: `metric`, `dim`, and with `pca` the `axes` (d, p) float64,
@@ -88,8 +88,9 @@ class KDTree(VectorIndexer):
     """
 
     name: ClassVar[str] = "kdtree"
-    Config: ClassVar[type[KDTreeConfig]] = KDTreeConfig
-    config: KDTreeConfig
+
+    @xmr.takes(KDTreeConfig)
+    def __init__(self) -> None: ...
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:

@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
 
-class Lsh(VectorIndexer):
+class Lsh(VectorIndexer[LshConfig]):
     """Stores float32 vectors; the tables hold 4 bytes an item and table. What the buckets give is ranked exactly.
 
     Hyperplanes compare angles. Under cosine these are what is wanted. Under l2 they are angles about the mean, which
@@ -36,8 +36,9 @@ class Lsh(VectorIndexer):
     """
 
     name: ClassVar[str] = "lsh"
-    Config: ClassVar[type[LshConfig]] = LshConfig
-    config: LshConfig
+
+    @xmr.takes(LshConfig)
+    def __init__(self) -> None: ...
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:

@@ -39,7 +39,7 @@ class MinilmConfig:
     ] = False
 
 
-class Minilm(xmr.Encoder):
+class Minilm(xmr.Encoder[MinilmConfig]):
     """Texts to vectors of 384 numbers and length 1 whose cosine says how alike two texts are in meaning.
 
     English; case and accents are dropped, and only the first 254 word pieces of a text count. Words that no caption in
@@ -47,14 +47,10 @@ class Minilm(xmr.Encoder):
     """
 
     name: ClassVar[str] = "minilm"
-    Config: ClassVar[type[MinilmConfig]] = MinilmConfig
     needs_fit: ClassVar[bool] = False
-    config: MinilmConfig
 
-    def __init__(
-        self, config: MinilmConfig | None = None, state: Mapping[str, NDArray[Any]] | None = None, **options: Any
-    ) -> None:
-        super().__init__(config, state, **options)
+    @xmr.takes(MinilmConfig)
+    def __init__(self) -> None:
         given: Mapping[str, Form] = {xmr.TEXT: "regions" if self.config.tokens else "vector"}
         self.forms = given  # type: ignore[misc]  # a class variable elsewhere; here an option decides
         self.cacheable = not self.config.tokens  # type: ignore[misc]  # texts differ in length, the cache wants one

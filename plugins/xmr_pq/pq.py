@@ -27,7 +27,7 @@ from xmr_core import (
     SpaceMismatchError,
     SqlDistance,
 )
-from xmr_core.plugin import State, unit, unset
+from xmr_core.plugin import State, takes, unit, unset
 from xmr_pq.config import PQConfig
 
 __all__ = ["PQ"]
@@ -41,7 +41,7 @@ Doubles = NDArray[np.float64]
 Symbols = NDArray[np.uint8]
 
 
-class PQ(Indexer):
+class PQ(Indexer[PQConfig]):
     """Codes of `bytes` bytes that stand for vectors, compared by asymmetric distance computation.
 
     The distance of a query to a code is that to the vector it stands for. Under cosine, vectors are scaled to length 1
@@ -54,8 +54,9 @@ class PQ(Indexer):
     """
 
     name = "pq"
-    Config = PQConfig
-    config: PQConfig
+
+    @takes(PQConfig)
+    def __init__(self) -> None: ...
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:

@@ -22,13 +22,14 @@ class PrecomputedConfig:
     metric: Annotated[VectorMetric, "how the vectors are meant to be compared"] = "cosine"
 
 
-class Precomputed(xmr.Encoder):
+class Precomputed(xmr.Encoder[PrecomputedConfig]):
     """Items whose data are vectors, checked and passed on as (n, 1, dim) float32."""
 
     name: ClassVar[str] = "precomputed"
-    Config: ClassVar[type[PrecomputedConfig]] = PrecomputedConfig
     needs_fit: ClassVar[bool] = False
-    config: PrecomputedConfig
+
+    @xmr.takes(PrecomputedConfig)
+    def __init__(self) -> None: ...
 
     @property
     def metric(self) -> xmr.Metric:  # type: ignore[override]  # here the config says it, not the class

@@ -56,12 +56,13 @@ class ThresholdConfig:
     )
 
 
-class Threshold(BitFuser):
+class Threshold(BitFuser[ThresholdConfig]):
     """One bit a dimension: 1 where the number is no less than the median or mean of its dimension and modality."""
 
     name: ClassVar[str] = "threshold"
-    Config: ClassVar[type[ThresholdConfig]] = ThresholdConfig
-    config: ThresholdConfig
+
+    @xmr.takes(ThresholdConfig)
+    def __init__(self) -> None: ...
 
     def widths(self, taken: Widths) -> Widths:
         """A bit a dimension. Raises ConfigError where these do not make whole bytes."""
@@ -83,12 +84,13 @@ class ItqConfig:
     seed: Annotated[Seed, "draws the rotation that it starts from"] = 0
 
 
-class Itq(BitFuser):
+class Itq(BitFuser[ItqConfig]):
     """The widest principal axes, turned so that cutting at zero loses least. Beats `hyperplanes` at equal bits."""
 
     name: ClassVar[str] = "itq"
-    Config: ClassVar[type[ItqConfig]] = ItqConfig
-    config: ItqConfig
+
+    @xmr.takes(ItqConfig)
+    def __init__(self) -> None: ...
 
     def widths(self, taken: Widths) -> Widths:
         """`bits` of each modality. Raises ConfigError where vectors have fewer dimensions."""
@@ -131,12 +133,13 @@ class HyperplanesConfig:
     seed: Annotated[Seed, "draws the planes"] = 0
 
 
-class Hyperplanes(BitFuser):
+class Hyperplanes(BitFuser[HyperplanesConfig]):
     """Sides of random hyperplanes: two vectors at angle t agree in each bit with probability 1 - t / pi."""
 
     name: ClassVar[str] = "hyperplanes"
-    Config: ClassVar[type[HyperplanesConfig]] = HyperplanesConfig
-    config: HyperplanesConfig
+
+    @xmr.takes(HyperplanesConfig)
+    def __init__(self) -> None: ...
 
     def widths(self, taken: Widths) -> Widths:
         """`bits` of each modality."""

@@ -23,13 +23,14 @@ __all__ = ["Catalyzer"]
 ROWS = 4096  # vectors that pass the network at once
 
 
-class Catalyzer(xmr.Fuser):
+class Catalyzer(xmr.Fuser[CatalyzerConfig]):
     """A vector to a point of the unit sphere. Pictures and texts are taken as points of one space."""
 
     name: ClassVar[str] = "catalyzer"
-    Config: ClassVar[type[CatalyzerConfig]] = CatalyzerConfig
     same_width: ClassVar[bool] = True  # both modalities are points of one space
-    config: CatalyzerConfig
+
+    @xmr.takes(CatalyzerConfig)
+    def __init__(self) -> None: ...
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:

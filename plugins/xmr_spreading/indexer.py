@@ -35,16 +35,17 @@ Doubles = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
 
-class Lattice(xmr.Indexer):
+class Lattice(xmr.Indexer[LatticeConfig]):
     """The spherical lattice quantizer; it learns nothing. A zero vector gets the code of (1, ..., 1)."""
 
     name: ClassVar[str] = "lattice"
-    Config: ClassVar[type[LatticeConfig]] = LatticeConfig
     metrics: ClassVar[frozenset[str]] = frozenset({"cosine", "l2"})
     exact: ClassVar[bool] = True
     recall_floor: ClassVar[float] = 1.0
     needs_fit: ClassVar[bool] = False
-    config: LatticeConfig
+
+    @xmr.takes(LatticeConfig)
+    def __init__(self) -> None: ...
 
     @classmethod
     def migrate(cls, options: Mapping[str, Any], state: State, version: int) -> tuple[Mapping[str, Any], State]:

@@ -15,13 +15,14 @@ from xmr_spreading.learning import learning_vectors, width_checked
 __all__ = ["Pca"]
 
 
-class Pca(xmr.Fuser):
+class Pca(xmr.Fuser[PcaConfig]):
     """Centre, turn to the widest directions, cut."""
 
     name: ClassVar[str] = "pca"
-    Config: ClassVar[type[PcaConfig]] = PcaConfig
     same_width: ClassVar[bool] = True  # both modalities are points of one space
-    config: PcaConfig
+
+    @xmr.takes(PcaConfig)
+    def __init__(self) -> None: ...
 
     @property
     def metric(self) -> xmr.Metric:

@@ -16,7 +16,7 @@ from xmr_words.stemming import stemmer
 from xmr_words.tokens import Words
 
 
-class Bow(xmr.Encoder):
+class Bow(xmr.Encoder[BowConfig]):
     """Texts to vectors (n, 1, w) over the w words of the training texts; words it never met count nothing.
 
     State: `words` (w) str, the most frequent first; `idf` (w) float32; `splitter` (1,), the version of the rules that
@@ -24,9 +24,10 @@ class Bow(xmr.Encoder):
     """
 
     name: ClassVar[str] = "bow"
-    Config: ClassVar[type[BowConfig]] = BowConfig
     forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "vector"}
-    config: BowConfig
+
+    @xmr.takes(BowConfig)
+    def __init__(self) -> None: ...
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The vocabulary of the texts that are linked. Raises DataError on blank texts, and where no word is left."""

@@ -17,7 +17,7 @@ __all__ = ["UNKNOWN", "Words"]
 UNKNOWN = "<unk>"  # word 0; no text has it, for no word holds a bracket
 
 
-class Words(xmr.Encoder):
+class Words(xmr.Encoder[WordsConfig]):
     """Texts to word ids (n, t) int32 with a mask: 0 is `<unk>`, then the words of the training texts.
 
     State: `words` (w) str, `<unk>` and then the most frequent first: the id of a word is its position; `splitter`
@@ -25,9 +25,10 @@ class Words(xmr.Encoder):
     """
 
     name: ClassVar[str] = "words"
-    Config: ClassVar[type[WordsConfig]] = WordsConfig
     forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "tokens"}
-    config: WordsConfig
+
+    @xmr.takes(WordsConfig)
+    def __init__(self) -> None: ...
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The vocabulary of what is read of the linked texts: words beyond `max_tokens` never reach a network.

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Fuser
+from xmr_core.components import C, Fuser
 from xmr_core.errors import DataError
 from xmr_core.types import Embeddings, FeaturePairs, Features, Metric, as_vectors, pack_bits
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
-class BitFuser(Fuser):
+class BitFuser(Fuser[C]):
     """A fuser that gives packed bits: bit j of x is 1 where ((x - centre) @ projection)_j >= 0, in float64.
 
     State: the centre (d,) of each modality that it was fitted on, under the modality's name; `projection` (d, bits),

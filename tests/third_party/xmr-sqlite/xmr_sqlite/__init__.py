@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 import xmr_core as xmr
-from xmr_core.store import Store
+from xmr_core.plugin import Store
 from xmr_storage.store import Connection, SqlStore
 
 if TYPE_CHECKING:
