@@ -24,7 +24,7 @@ Row = tuple[str, str, str, str]
 
 def codes_of(rng: np.random.Generator, n: int, bits: int) -> tuple[xmr.Codes, faiss.IndexBinaryFlat]:
     """Random codes for both sides."""
-    codes = xmr.Codes(np.arange(n), rng.integers(0, 256, (n, bits // 8), dtype=np.uint8), xmr.Layout("bits", bits, 1))
+    codes = xmr.Codes(np.arange(n), rng.integers(0, 256, (n, bits // 8), dtype=np.uint8), xmr.Layout.bits(bits))
     index = faiss.IndexBinaryFlat(bits)
     index.use_heap = False
     index.add(codes.values)

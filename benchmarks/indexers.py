@@ -107,7 +107,7 @@ def trial(
     index.search(asked, K)
     batch, hits = seconds(lambda: index.search(asked, K))
     single, _ = seconds(lambda: [index.search(asked.take(slice(i, i + 1)), K) for i in range(SINGLES)])
-    stored = pipeline.indexer.config.bytes if codes.layout.kind == "pq" else codes.layout.nbytes  # symbols, packed
+    stored = pipeline.indexer.config.bytes if codes.layout.name == "pq" else codes.layout.nbytes  # symbols, packed
     same = np.array_equal(hits.ids, truth.ids) and np.array_equal(hits.distances, truth.distances)
     return [
         recipe,

@@ -21,10 +21,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from xmr_core.components import SqlDistance
+from xmr_core.codes import words_of
+from xmr_core.sql import SqlForm
 from xmr_core.types import IMAGE, TEXT, Codes, Layout
-from xmr_storage.arrow import table_of_codes, words
+from xmr_hamming.sql import bit_form
+from xmr_pq.sql import pq_form
+from xmr_storage.arrow import table_of_codes
+from xmr_storage.codes import columns_of
 from xmr_storage.duckdb import macros
+from xmr_storage.duckdb.codes import side_tables
 
 K = 10
 NEAREST = f"ORDER BY distance, item_id LIMIT {K}"
@@ -55,11 +60,11 @@ def main() -> None:
 
 def hamming(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int, bits: int) -> list[Section]:
     """One query over random codes: among all, among the pictures, and a stored text in place of the query."""
-    layout = Layout("bits", bits)
+    layout = Layout.bits(bits)
     codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, layout.nbytes), dtype=np.uint8), layout)
-    publish(con, f"b{bits}", codes, SqlDistance("hamming", "hamming"))
+    publish(con, f"b{bits}", codes, bit_form(codes.layout.dim))
     packed = rng.integers(0, 256, (1, layout.nbytes), dtype=np.uint8)
-    q: list[int] = words(packed)[0].tolist()
+    q: list[int] = words_of(packed)[0].tolist()
     counted = " + ".join(f"bit_count(xor(w{j}, {word}))::INTEGER" for j, word in enumerate(q))
     summed = " + ".join(counted_by_sums(f"xor(w{j}, {word})") for j, word in enumerate(q))
     paired = " + ".join(f"bit_count(xor(c.w{j}, s.w{j}))::INTEGER" for j in range(len(q)))
@@ -114,9 +119,9 @@ def counted_by_sums(word: str) -> str:
 def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> Section:
     """One query by asymmetric distance, over random codes and codebooks. By hand, its tables are ready before."""
     m, ksub, dsub = 8, 256, 8
-    codes = Codes(np.arange(rows), rng.integers(0, ksub, (rows, m), dtype=np.uint8), Layout("pq", m, 8))
+    codes = Codes(np.arange(rows), rng.integers(0, ksub, (rows, m), dtype=np.uint8), Layout.symbols(m, name="pq"))
     books = rng.standard_normal((m, ksub, dsub)).astype(np.float32)
-    publish(con, "pq", codes, SqlDistance("pq", "l2", {"codebooks": books}))
+    publish(con, "pq", codes, pq_form(codes.layout, "l2", books))
     q = rng.standard_normal(m * dsub).astype(np.float32)
     squares = ((books - q.reshape(m, 1, dsub)) ** 2).sum(axis=2).tolist()  # (m, ksub)
     parts = range(m)
@@ -147,8 +152,8 @@ def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> S
 
 def batch(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> Section:
     """The nearest pictures of 200 texts."""
-    codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, 8), dtype=np.uint8), Layout("bits", 64))
-    publish(con, "few", codes, SqlDistance("hamming", "hamming"))
+    codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, 8), dtype=np.uint8), Layout.bits(64))
+    publish(con, "few", codes, bit_form(codes.layout.dim))
     texts = list(range(1, 400, 2))
     con.execute("CREATE TABLE asked AS SELECT unnest($1::BIGINT[]) AS query", [texts])
     joined = f"FROM asked AS a, xmr.like_few(a.query, {K}) AS n ORDER BY a.query, n.distance, n.item_id"
@@ -174,16 +179,17 @@ def batch(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -
     }
 
 
-def publish(con: duckdb.DuckDBPyConnection, space: str, codes: Codes, sql: SqlDistance) -> None:
+def publish(con: duckdb.DuckDBPyConnection, space: str, codes: Codes, form: SqlForm) -> None:
     """The codes as a space; every other item is a picture, the rest are texts."""
-    columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in macros.code_columns(codes.layout))
-    con.execute(f"CREATE TABLE xmr.code_{space}_v1 (item_id BIGINT NOT NULL, modality VARCHAR NOT NULL, {columns})")
+    con.execute(f"CREATE TABLE xmr.code_{space}_v1 ({columns_of(codes.layout)})")
     con.register("rows", table_of_codes(codes, TEXT))
     kinds = f"CASE item_id % 2 WHEN 0 THEN '{IMAGE}' ELSE '{TEXT}' END AS modality"
     con.execute(f"INSERT INTO xmr.code_{space}_v1 BY NAME SELECT * REPLACE ({kinds}) FROM rows ORDER BY item_id")
-    for statement, _given_rows in macros.space_tables(space, 1, codes.layout, sql):
-        con.execute(statement)
-    for statement in macros.space_statements(space, 1, codes.layout, sql.metric):
+    for table, columns, given_rows in side_tables(space, 1, form):
+        con.execute(f"CREATE TABLE xmr.{table} ({columns})")
+        con.register("given_rows", given_rows)
+        con.execute(f"INSERT INTO xmr.{table} FROM given_rows")
+    for statement in macros.space_statements(space, 1, codes.layout, form):
         con.execute(statement)
     con.execute("CHECKPOINT")
 

@@ -69,7 +69,7 @@ def test_links_must_point_at_items() -> None:
 
 
 def test_codes_are_ascending_and_as_wide_as_their_layout() -> None:
-    layout = xmr.Layout("bits", 16, 1)
+    layout = xmr.Layout.bits(16)
     with pytest.raises(xmr.DataError, match="ascending"):
         xmr.Codes(np.array([2, 1]), np.zeros((2, 2), np.uint8), layout)
     with pytest.raises(xmr.DataError, match="expected uint8"):

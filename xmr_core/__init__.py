@@ -12,7 +12,6 @@ from xmr_core.components import (
     Index,
     Indexer,
     NoConfig,
-    SqlDistance,
     takes,
 )
 from xmr_core.errors import (
@@ -40,10 +39,12 @@ from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
 from xmr_core.search.exact import ExactIndex, nearest
 from xmr_core.search.hits import select
+from xmr_core.sql import SqlForm
 from xmr_core.types import (
     IMAGE,
     TEXT,
     Codes,
+    Column,
     Embeddings,
     FeaturePairs,
     Features,
@@ -68,6 +69,7 @@ __all__ = [
     "Attention",
     "Chain",
     "Codes",
+    "Column",
     "Component",
     "ConfigError",
     "DataError",
@@ -101,7 +103,7 @@ __all__ = [
     "SchemaVersionError",
     "Space",
     "SpaceMismatchError",
-    "SqlDistance",
+    "SqlForm",
     "StateError",
     "StateVersionError",
     "StorageError",

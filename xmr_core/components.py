@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from xmr_core.errors import ConfigError, DataError, NotFittedError, SpaceMismatchError, StateVersionError
 from xmr_core.options import checked, options_of
 from xmr_core.search.index import Index
+from xmr_core.sql import SqlForm
 from xmr_core.types import (
     IMAGE,
     TEXT,
@@ -31,6 +32,7 @@ from xmr_core.types import (
     FeaturePairs,
     Features,
     Items,
+    Layout,
     Metric,
     Pairs,
 )
@@ -45,7 +47,6 @@ __all__ = [
     "Index",
     "Indexer",
     "NoConfig",
-    "SqlDistance",
     "State",
     "Stored",
     "Widths",
@@ -392,21 +393,6 @@ class Fuser(Component[C], ABC):
         return None
 
 
-@dataclass(frozen=True)
-class SqlDistance:
-    """How SQL computes an indexer's distance from the typed columns of its layout.
-
-    `kind` names one of the storage's built-in forms: "hamming" (bits), "pq" (ADC with `tables`), "float" (with
-    `metric`), "lattice" (codes decoded with `tables`) or "none". `tables` are arrays that become rows: for "pq",
-    `codebooks` (m, ksub, dsub) float32, and `rotation` (m * dsub, d) float32, rows orthonormal, where x is cut into
-    parts as `rotation @ x`; for "lattice", `steps`, `entries` and `lengths`: joins decode a number piece by piece.
-    """
-
-    kind: Literal["hamming", "pq", "float", "lattice", "none"]
-    metric: Metric
-    tables: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
-
-
 class Indexer(Component[C], ABC):
     """Embeddings to codes, and an index over codes: `fit`, `encode`, `build`, `distances`.
 
@@ -440,10 +426,10 @@ class Indexer(Component[C], ABC):
         clarity comes before speed; the caller keeps the blocks small."""
 
     def decode(self, codes: Codes) -> NDArray[np.float32]:
-        """(n, d): the embeddings that codes stand for. Override where codes are no `float` ones but stand for vectors.
+        """(n, d): the embeddings that codes stand for. Override where codes are not the vectors themselves.
 
         Raises ConfigError where they stand for none."""
-        if codes.layout.kind != "float":
+        if not codes.hold_vectors:
             raise ConfigError(f"{self.name}: its codes stand for no vectors; to rerank takes an indexer whose codes do")
         return codes.vectors
 
@@ -455,9 +441,12 @@ class Indexer(Component[C], ABC):
             )
         return embeddings
 
-    def sql(self) -> SqlDistance:
-        """How SQL computes the same distance."""
-        return SqlDistance("none", "l2")
+    def sql_form(self, layout: Layout, metric: Metric) -> SqlForm | None:
+        """How SQL decodes codes of this layout and compares them by the same distance under `metric`.
+
+        None where SQL cannot: the space then has no search in SQL, rather than one that answers otherwise.
+        """
+        return None
 
     def load_index(self, folder: Path, codes: Codes) -> Index | None:
         """The index that `Index.save` wrote into `folder` for these codes, or None to build anew."""

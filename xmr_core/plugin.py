@@ -2,7 +2,8 @@
 
     from xmr_core.plugin import Indexer, Range, Seed, hookimpl, takes
 
-The names by topic are in docs/api.md. A plugin imports this module or `xmr_core`, and no other of the core.
+The names by topic are in docs/api.md. A plugin imports this module or `xmr_core`, `xmr_core.sql` for its SQL,
+and no other of the core.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from xmr_core.components import (
     Index,
     Indexer,
     NoConfig,
-    SqlDistance,
     State,
     Widths,
     takes,
@@ -59,12 +59,14 @@ from xmr_core.search.hashing import BitFuser
 from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, put, select, stacked
 from xmr_core.search.reranking import rerank
 from xmr_core.search.rotations import hyperplanes, itq, principal_axes, random_rotation
-from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer
+from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer, cosine_form, vector_form
+from xmr_core.sql import SqlForm
 from xmr_core.store import Store
 from xmr_core.types import (
     IMAGE,
     TEXT,
     Codes,
+    Column,
     Embeddings,
     FeaturePairs,
     Features,
@@ -91,6 +93,7 @@ __all__ = [
     "BitFuser",
     "Bits",
     "Codes",
+    "Column",
     "Component",
     "ConfigError",
     "DataError",
@@ -124,7 +127,7 @@ __all__ = [
     "Run",
     "Scan",
     "Seed",
-    "SqlDistance",
+    "SqlForm",
     "State",
     "StateError",
     "Store",
@@ -145,6 +148,7 @@ __all__ = [
     "between",
     "check_images",
     "component",
+    "cosine_form",
     "current_run",
     "decode_image",
     "decode_images",
@@ -178,4 +182,5 @@ __all__ = [
     "unpack_bits",
     "unset",
     "use_run",
+    "vector_form",
 ]

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import SqlDistance
 from xmr_core.errors import StorageError
+from xmr_core.sql import SqlForm
 from xmr_core.types import Codes, Items, Layout, Metric, Pairs
 
 __all__ = [
@@ -83,7 +83,7 @@ class SpaceRecord:
     created: str = ""
     published: bool = False
     parts: Sequence[PartRecord] = ()
-    sql: SqlDistance | None = None
+    form: SqlForm | None = None  # how SQL reads the codes; None where it cannot
     counts: Mapping[str, int] = field(default_factory=dict)  # codes of each modality
 
 

@@ -14,12 +14,14 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_core.codes import Codes, Column, Layout
 from xmr_core.errors import DataError
 
 __all__ = [
     "IMAGE",
     "TEXT",
     "Codes",
+    "Column",
     "Embeddings",
     "FeaturePairs",
     "Features",
@@ -45,7 +47,6 @@ TEXT = "text"
 
 Metric = Literal["l2", "ip", "cosine", "hamming"]
 METRICS: tuple[str, ...] = get_args(Metric)
-LayoutKind = Literal["bits", "pq", "lattice", "float"]
 Int: TypeAlias = int | np.integer[Any]
 Float: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Texts: TypeAlias = str | Sequence[str]
@@ -337,78 +338,6 @@ class Embeddings:
         if self.metric == "hamming":
             raise DataError("bits cannot be fused further: a fuser takes vectors")
         return Features.of_vectors(modality, self.values, self.metric)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the bytes of a code are to be read, and so which typed columns a database gives it.
-
-    - `bits`: `dim` bits, packed as `pack_bits` does; columns w0, w1, ... of 64 bits
-    - `pq`: `dim` symbols of `symbol_bits` each; one byte a symbol up to 8 bits, two (little-endian) up to 16;
-      columns c0, c1, ...
-    - `lattice`: one unsigned little-endian integer of `symbol_bits` (at most 64) that stands for `dim` numbers;
-      column w0
-    - `float`: `dim` float32, little-endian; column vector
-    """
-
-    kind: LayoutKind
-    dim: int
-    symbol_bits: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(LayoutKind) or self.dim < 0 or self.symbol_bits < 0:
-            raise DataError(f"layout: expected one of {', '.join(get_args(LayoutKind))} and sizes, got {self}")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes a code takes in `Codes.values`."""
-        if self.kind == "bits":
-            return self.dim // 8
-        if self.kind == "pq":
-            return self.dim * (1 if self.symbol_bits <= 8 else 2)
-        if self.kind == "lattice":
-            return -(-self.symbol_bits // 8)
-        return self.dim * 4
-
-
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """What is stored: `ids` (n,) int64 ascending and unique, `values` (n, layout.nbytes) uint8."""
-
-    ids: NDArray[np.int64]
-    values: NDArray[np.uint8]
-    layout: Layout
-
-    def __post_init__(self) -> None:
-        ids = np.ascontiguousarray(self.ids, np.int64)
-        want = (len(ids), self.layout.nbytes)
-        if self.values.dtype != np.uint8 or self.values.shape != want:
-            raise DataError(f"codes: expected uint8 {want}, got {self.values.dtype} {self.values.shape}")
-        if len(ids) > 1 and not (np.diff(ids) > 0).all():
-            raise DataError("codes: ids must be ascending and unique")
-        object.__setattr__(self, "ids", ids)
-        object.__setattr__(self, "values", np.ascontiguousarray(self.values))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def take(self, positions: Any) -> Codes:
-        """The codes at these (ascending) positions."""
-        return Codes(self.ids[positions], self.values[positions], self.layout)
-
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """(n, d) float32, for codes of the `float` layout."""
-        if self.layout.kind != "float":
-            raise DataError(f"codes of layout {self.layout.kind!r} hold no vectors")
-        return self.values.view("<f4").astype(np.float32, copy=False)
-
-    @staticmethod
-    def of_vectors(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Codes:
-        """Codes of the `float` layout, from (n, d) float32."""
-        vectors = np.ascontiguousarray(vectors, "<f4")
-        layout = Layout("float", vectors.shape[1], 32)
-        return Codes(ids, vectors.view(np.uint8).reshape(len(vectors), layout.nbytes), layout)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.plugin import empty_hits, hamming_counts, hits_of_pairs, stacked
+from xmr_hamming.sql import bit_form
 
 BLOCK = 1 << 16  # distances that are sorted at once, where there are several queries: they fit in the cache
 LOOKUPS = 256  # queries whose radius is searched at once
@@ -35,7 +36,7 @@ class Hamming(xmr.Indexer):
     def encode(self, embeddings: xmr.Embeddings, ids: NDArray[np.int64]) -> xmr.Codes:
         """The bits themselves."""
         bits = self.queries(embeddings)
-        return xmr.Codes(ids, bits.values, xmr.Layout("bits", bits.dim, 1))
+        return xmr.Codes(ids, bits.values, xmr.Layout.bits(bits.dim))
 
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """An index that keeps no copy of the codes."""
@@ -45,9 +46,9 @@ class Hamming(xmr.Indexer):
         """(q, n) differing bits."""
         return hamming_counts(_of_width(self.queries(queries), codes).values, codes.values).astype(np.float32)
 
-    def sql(self) -> xmr.SqlDistance:
+    def sql_form(self, layout: xmr.Layout, metric: xmr.Metric) -> xmr.SqlForm:
         """Differing bits, counted word by word."""
-        return xmr.SqlDistance("hamming", "hamming")
+        return bit_form(layout.dim)
 
 
 class HammingIndex(xmr.Index):

@@ -25,10 +25,11 @@ from xmr_core import (
     Layout,
     Metric,
     SpaceMismatchError,
-    SqlDistance,
+    SqlForm,
 )
 from xmr_core.plugin import State, takes, unit, unset
 from xmr_pq.config import PQConfig
+from xmr_pq.sql import pq_form
 
 __all__ = ["PQ"]
 
@@ -136,7 +137,7 @@ class PQ(Indexer[PQConfig]):
         for start in range(0, len(vectors), ROWS):
             block = slice(start, start + ROWS)
             codes[block] = nearest_centroids(self.turned(vectors[block]), self.codebooks)
-        return Codes(ids, codes, Layout("pq", self.config.parts, self.config.bits))
+        return Codes(ids, codes, Layout.symbols(self.config.parts, self.config.bits, name="pq"))
 
     def stood_for(self, symbols: Symbols) -> Floats:
         """(n, d): the vectors that symbols (n, m) stand for, as `turned` gives them."""
@@ -191,12 +192,9 @@ class PQ(Indexer[PQConfig]):
         self.require_fit()
         return PQIndex(self, codes)
 
-    def sql(self) -> SqlDistance:
-        """Codebooks, and the rotation where there is one."""
-        tables: dict[str, NDArray[Any]] = {
-            name: self.state[name] for name in {"codebooks", "rotation"} & self.state.keys()
-        }
-        return SqlDistance("pq", self.metric, tables)
+    def sql_form(self, layout: Layout, metric: Metric) -> SqlForm:
+        """Look-ups in tables that are made of the codebooks, once a query."""
+        return pq_form(layout, metric, self.codebooks, self.state.get("rotation"))
 
 
 def nearest_centroids(vectors: Doubles, codebooks: Floats) -> Symbols:

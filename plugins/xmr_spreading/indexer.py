@@ -19,6 +19,7 @@ import xmr_core as xmr
 from xmr_core.plugin import State, empty_hits, select, stacked, unit, unset
 from xmr_spreading.config import LatticeConfig
 from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
+from xmr_spreading.sql import lattice_form
 
 __all__ = ["Lattice", "LatticeIndex"]
 
@@ -79,13 +80,13 @@ class Lattice(xmr.Indexer[LatticeConfig]):
         lattice = self.lattice(embeddings.dim)
         numbers = lattice.rank(lattice.closest(vectors)).astype("<u8")
         values = numbers.view(np.uint8).reshape(-1, 8)[:, : lattice.nbytes]
-        return xmr.Codes(ids, np.ascontiguousarray(values), xmr.Layout("lattice", lattice.dim, lattice.bits))
+        return xmr.Codes(ids, np.ascontiguousarray(values), layout_of(lattice))
 
     def points(self, codes: xmr.Codes) -> NDArray[np.int8]:
         """(n, d) int8: the points that codes stand for; divided by r they are unit vectors. Raises DataError."""
         layout = codes.layout
         lattice = self.lattice(layout.dim)
-        if layout.kind != "lattice" or layout.symbol_bits != lattice.bits:
+        if layout != layout_of(lattice):
             raise xmr.DataError(f"lattice: expected codes of {lattice.bits} bits, got {layout}")
         numbers = np.zeros((len(codes), 8), np.uint8)
         numbers[:, : layout.nbytes] = codes.values
@@ -107,13 +108,10 @@ class Lattice(xmr.Indexer[LatticeConfig]):
         products = sides.astype(np.float64) @ self.points(codes).astype(np.float64).T  # (q, n)
         return measure.distances(products, np.broadcast_to(measure.lengths[:, None], products.shape))
 
-    def sql(self) -> xmr.SqlDistance:
-        """The distance to decoded points, once the width is known. SQL does not round queries: where the distance is
-        symmetric, it only decodes."""
-        if not self.dim:
-            return xmr.SqlDistance("none", "cosine")
-        tables = self.lattice(self.dim).tables()
-        return xmr.SqlDistance("lattice" if self.config.distance == "asymmetric" else "none", "cosine", tables)
+    def sql_form(self, layout: xmr.Layout, metric: xmr.Metric) -> xmr.SqlForm | None:
+        """The distance to decoded points. SQL does not round queries: where the distance is symmetric, it only
+        decodes."""
+        return lattice_form(self.lattice(layout.dim), metric, self.config.distance == "asymmetric")
 
     def of_width(self, queries: xmr.Embeddings, dim: int) -> xmr.Embeddings:
         """The queries. Raises DataError where they have another width, SpaceMismatchError."""
@@ -128,6 +126,11 @@ class Lattice(xmr.Indexer[LatticeConfig]):
             return unit(vectors)
         zero = ~vectors.any(axis=1, keepdims=True)
         return np.where(zero, 0, self.lattice(dim).closest(vectors)).astype(np.float32)
+
+
+def layout_of(lattice: SphereLattice) -> xmr.Layout:
+    """A code is the number of a point."""
+    return xmr.Layout.number(lattice.dim, lattice.bits, name="lattice")
 
 
 class LatticeIndex(xmr.Index):

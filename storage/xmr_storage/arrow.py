@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from xmr_core.errors import StateError
-from xmr_core.types import Codes, Layout
+from xmr_core.types import Codes, Column, Layout
 
 __all__ = [
     "array_of_blob",
     "blob_of_array",
     "codes_of_table",
+    "column_of",
     "table_of_codes",
     "typed",
     "vector_column",
@@ -25,71 +26,72 @@ __all__ = [
 ]
 
 
-def words(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(n, bytes) as (n, ceil(bytes/8)) little-endian 64-bit words, signed, the last one filled with zeros."""
-    n, nbytes = values.shape
-    padded = np.zeros((n, -(-nbytes // 8) * 8), np.uint8)
-    padded[:, :nbytes] = values
-    return padded.view("<i8")
-
-
 def table_of_codes(codes: Codes, modality: str) -> pa.Table:
-    """The columns of a code table: item_id, modality, then those of the layout."""
-    layout = codes.layout
+    """The columns of a code table: item_id, modality, then those of the layout; a uint64 as a signed word."""
     columns: dict[str, pa.Array] = {
         "item_id": pa.array(codes.ids),
         "modality": pa.array([modality]).take(pa.array(np.zeros(len(codes), np.int8))),
     }
-    if layout.kind == "float":
-        columns["vector"] = vector_column(codes.vectors)
-    elif layout.kind == "pq":
-        symbols = codes.values if layout.symbol_bits <= 8 else codes.values.view("<u2")
-        for j in range(layout.dim):
-            columns[f"c{j}"] = pa.array(np.ascontiguousarray(symbols[:, j]).astype(np.int32))
-    else:
-        for j, word in enumerate(words(codes.values).T):
-            columns[f"w{j}"] = pa.array(np.ascontiguousarray(word))
+    unpacked = codes.columns
+    for column in codes.layout.columns:
+        values = unpacked[column.name]
+        if column.dtype == "bytes":
+            buffer = pa.py_buffer(np.ascontiguousarray(values))
+            columns[column.name] = pa.Array.from_buffers(pa.binary(column.width), len(codes), [None, buffer])
+        else:
+            columns[column.name] = column_of(values.view(np.int64) if column.dtype == "uint64" else values)
     return pa.table(columns)
 
 
 def codes_of_table(table: pa.Table, layout: Layout) -> Codes:
-    """The inverse of `table_of_codes`; the modality column is not needed."""
-    ids = _numpy(table["item_id"], np.int64)
-    if layout.kind == "float":
-        return Codes.of_vectors(ids, vectors_of_column(table["vector"], layout.dim))
-    if layout.kind == "pq":
-        symbol = np.uint8 if layout.symbol_bits <= 8 else np.dtype("<u2")
-        values = np.empty((len(ids), layout.dim), symbol)
-        for j in range(layout.dim):
-            values[:, j] = _numpy(table[f"c{j}"], np.int64)
-        return Codes(ids, values.view(np.uint8), layout)
-    stacked = np.empty((len(ids), -(-layout.nbytes // 8)), "<i8")
-    for j in range(stacked.shape[1]):
-        stacked[:, j] = _numpy(table[f"w{j}"], np.int64)
-    return Codes(ids, np.ascontiguousarray(stacked.view(np.uint8)[:, : layout.nbytes]), layout)
+    """The inverse of `table_of_codes`; the modality column is not needed. Raises ValueError on damaged columns."""
+    columns = {column.name: _values(table[column.name], column) for column in layout.columns}
+    return Codes.of_columns(_numpy(table["item_id"], np.int64), layout, columns)
 
 
-def vector_column(vectors: NDArray[np.float32]) -> pa.Array:
-    """(n, d) float32 as a column of fixed-size lists, without a copy."""
-    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+def _values(stored: pa.ChunkedArray, column: Column) -> NDArray[Any]:
+    if column.dtype == "bytes":
+        whole = stored.cast(pa.binary(column.width)).combine_chunks()
+        chunks = whole.chunks if isinstance(whole, pa.ChunkedArray) else [whole]
+        width = column.width or 0
+        parts = [np.frombuffer(chunk.buffers()[1], np.uint8)[: (chunk.offset + len(chunk)) * width] for chunk in chunks]
+        rows = [part.reshape(-1, width)[chunk.offset :] for part, chunk in zip(parts, chunks, strict=True)]
+        return np.concatenate(rows) if rows else np.zeros((0, width), np.uint8)
+    if column.width is not None:
+        return vectors_of_column(stored, column.width, np.dtype(column.dtype))
+    if column.dtype == "uint64":
+        return _numpy(stored, np.int64).view(np.uint64)
+    return _numpy(stored, np.dtype(column.dtype))
+
+
+def column_of(array: NDArray[Any]) -> pa.Array:
+    """(n,) numbers as a column of numbers, (n, width) as one of lists; without a copy where they lie row by row."""
+    return pa.array(np.ascontiguousarray(array)) if array.ndim == 1 else vector_column(array)
+
+
+def vector_column(vectors: NDArray[Any]) -> pa.Array:
+    """(n, d) numbers as a column of fixed-size lists, without a copy where they lie row by row."""
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
-def vectors_of_column(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    """A column of vectors as (n, d) float32: lists of d numbers, or the bytes of little-endian float32."""
+def vectors_of_column(column: pa.ChunkedArray, dim: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """A column of vectors as (n, d): lists of d numbers, or the bytes of little-endian ones."""
     if pa.types.is_binary(column.type):
-        return np.array([np.frombuffer(row, "<f4") for row in column.to_pylist()], np.float32).reshape(-1, dim)
+        little = np.dtype(dtype).newbyteorder("<")
+        return np.array([np.frombuffer(row, little) for row in column.to_pylist()], dtype).reshape(-1, dim)
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim) for chunk in column.chunks if len(chunk)]
-    return np.concatenate(chunks).astype(np.float32, copy=False) if chunks else np.zeros((0, dim), np.float32)
+    return np.concatenate(chunks).astype(dtype, copy=False) if chunks else np.zeros((0, dim), dtype)
 
 
 def typed(table: pa.Table, kinds: Mapping[str, str]) -> pa.Table:
     """The columns of a table of the library as their SQL types `kinds` say; vectors may be bytes."""
     made = {}
     for name, kind in kinds.items():
-        vector = re.fullmatch(r"FLOAT\[(\d+)\]", kind)
+        vector = re.fullmatch(r"([A-Z]+)\[(\d+)\]", kind)
         if vector:
-            made[name] = vector_column(vectors_of_column(table[name], int(vector[1])))
+            dtype = _arrow_type(vector[1]).to_pandas_dtype()
+            made[name] = vector_column(vectors_of_column(table[name], int(vector[2]), dtype))
         else:
             made[name] = table[name].cast(_arrow_type(kind))
     return pa.table(made)

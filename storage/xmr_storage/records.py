@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from xmr_core.errors import StorageError
 from xmr_core.store import SpaceRecord
-from xmr_core.types import Layout
-from xmr_storage.codes import table_name
+from xmr_storage.codes import layouts, table_name
+from xmr_storage.legacy import layout_of
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
@@ -19,8 +19,13 @@ def records(con: Connection) -> list[SpaceRecord]:
     """All spaces and versions, without their parts, their codes not counted."""
     columns = "space, version, recipe, fingerprint, metric, layout, dim, symbol_bits, seed, created, published"
     rows = con.rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version")
+    known = layouts(con)
     return [
-        SpaceRecord(name, version, recipe, fingerprint, metric, Layout(kind, dim, bits), seed, created, bool(published))
+        SpaceRecord(
+            *(name, version, recipe, fingerprint, metric),
+            known.get((name, version)) or layout_of(kind, dim, bits),
+            *(seed, created, bool(published)),
+        )
         for name, version, recipe, fingerprint, metric, kind, dim, bits, seed, created, published in rows
     ]
 

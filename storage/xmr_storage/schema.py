@@ -74,6 +74,8 @@ TABLES: dict[str, Table] = {
             _text("created"),
             Column("published", Boolean, nullable=False),
         ),
+        # how the codes of a space are laid out, and how SQL reads and compares them; JSON, NULL where it cannot
+        _table("forms", _text("space"), _int("version"), _text("layout"), _text("form", nullable=True)),
         # where the fuser of a space looked: the weight of a region ("row,column") or a word of an item, by step
         _table(
             "attention",

@@ -72,7 +72,7 @@ class SqlSpaces(Store):
                 "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, FALSE)",
                 [
                     *(space.name, space.version, space.recipe, space.fingerprint, space.metric),
-                    *(layout.kind, layout.dim, layout.symbol_bits, space.seed, now()),
+                    *(layout.name, layout.dim, layout.columns[0].bits or 0, space.seed, now()),
                 ],
             )
             parts.put(self.db, space.name, space.version, space.parts)
@@ -81,7 +81,7 @@ class SqlSpaces(Store):
         space = find(self.db, name, version)
         with self.db.transaction():
             self.db.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, space.version])
-            self._publish_codes(space)
+            self._publish_codes(dataclasses.replace(space, parts=parts.get(self.db, name, space.version)))
 
     def drop_space(self, name: str, version: int | None = None) -> None:
         doomed = [s for s in records(self.db) if s.name == name and version in (None, s.version)]

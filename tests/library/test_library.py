@@ -108,7 +108,7 @@ def test_encoded_queries_can_be_kept_and_searched_with(fitted: Library) -> None:
 def test_bits_go_the_same_road(db: Library) -> None:
     db.fit("toy >> sign >> hamming", name="bits")
     codes = db.store.get_codes("bits", 1, "image")
-    assert codes.layout == xmr.Layout("bits", 8, 1)
+    assert codes.layout == xmr.Layout.bits(8)
     assert len(db.search(text="red", k=4)) == 4
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
+from xmr_core.search.vector_indexer import vector_form
 from xmr_core.testing import clustered, conformance
 from xmr_flat import Flat
 
@@ -54,7 +55,7 @@ def test_distances_are_those_of_faiss() -> None:
 
 def test_the_metric_is_that_of_the_vectors_it_was_fitted_on() -> None:
     flat, codes = codes_of(clustered("ip", 50))
-    assert flat.metric == "ip" and flat.sql() == xmr.SqlDistance("float", "ip")
+    assert flat.metric == "ip" and flat.sql_form(codes.layout, "ip") == vector_form(codes.layout.dim, "ip")
     with pytest.raises(xmr.SpaceMismatchError, match="fitted on vectors under ip, the query has l2"):
         flat.build(codes).search(clustered("l2", 1), 3)
 

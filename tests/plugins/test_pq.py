@@ -252,7 +252,7 @@ def test_what_faiss_ranks_roughly_is_ranked_truly(metric: xmr.Metric, options: d
 def test_symbols_of_any_size_are_packed_as_faiss_reads_them(bits: int) -> None:
     embeddings = clustered("l2", 800)
     pq, codes = fitted(embeddings.values, bits=bits, bytes=bits)  # 8 symbols
-    assert codes.layout == xmr.Layout("pq", 8, bits) and codes.values.max() < 2**bits
+    assert codes.layout == xmr.Layout.symbols(8, bits, name="pq") and codes.values.max() < 2**bits
     queries = embeddings.take(slice(0, 20))
     assert_same(pq.build(codes).search(queries, 10), xmr.nearest(pq, queries, codes, 10))
 

@@ -23,7 +23,7 @@ from xmr_core.testing import conformance
 from xmr_spreading import training
 from xmr_spreading.catalyzer import Catalyzer
 from xmr_spreading.indexer import Lattice
-from xmr_spreading.lattice import SphereLattice, largest_r2
+from xmr_spreading.lattice import SphereLattice, largest_r2, sphere_lattice
 from xmr_spreading.network import Network, folded
 from xmr_spreading.objective import koleo, nearest_loss, rank_loss
 from xmr_spreading.pca import Pca
@@ -185,7 +185,7 @@ def test_a_code_is_its_number_in_as_few_bytes_as_it_needs(pair: tuple[int, int],
     indexer, x = Lattice(dim=pair[0], r2=pair[1]), directions(50, pair[0])
     codes = indexer.encode(cosine(x), np.arange(50))
     lattice = SphereLattice(*pair)
-    assert codes.layout == xmr.Layout("lattice", pair[0], lattice.bits)
+    assert codes.layout == xmr.Layout.number(pair[0], lattice.bits, name="lattice")
     numbers = [int.from_bytes(code.tobytes(), "little") for code in codes.values]
     assert codes.values.shape[1] == nbytes and numbers == lattice.rank(lattice.closest(x)).tolist()
     assert np.array_equal(indexer.points(codes), lattice.closest(x))
@@ -237,7 +237,7 @@ def test_an_index_without_a_cache_keeps_codes_alone() -> None:
 def test_codes_are_decoded_by_joins_alone(pair: tuple[int, int]) -> None:
     x = directions(300, pair[0])
     indexer = Lattice(r2=pair[1]).fit(cosine(x))
-    tables, codes = indexer.sql().tables, indexer.encode(cosine(x), np.arange(300))
+    tables, codes = sphere_lattice(*pair).tables(), indexer.encode(cosine(x), np.arange(300))
     numbers = np.array([int.from_bytes(code.tobytes(), "little") for code in codes.values], np.uint64)
     con = duckdb.connect()
     con.register("codes", pa.table({"item_id": codes.ids, "code": numbers}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,11 +14,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xmr_core.components import SqlDistance
+from xmr_core.codes import words_of
 from xmr_core.errors import DataError
+from xmr_core.search.vector_indexer import vector_form
+from xmr_core.sql import SqlForm
 from xmr_core.types import IMAGE, TEXT, Codes, Layout, Metric, unpack_bits
-from xmr_storage.arrow import table_of_codes, words
+from xmr_hamming.sql import bit_form
+from xmr_pq.sql import pq_form
+from xmr_storage.arrow import table_of_codes
+from xmr_storage.codes import columns_of, table_name
 from xmr_storage.duckdb import macros
+from xmr_storage.duckdb.codes import side_tables, tables_of
 
 N = 300
 item_ids = np.arange(N, dtype=np.int64) * 3  # not consecutive; the even ones are pictures
@@ -44,21 +51,24 @@ def prepare(con: Connection) -> None:
         con.execute(statement)
 
 
-def put(con: Connection, space: str, codes: Codes, sql: SqlDistance, version: int = 1) -> None:
+def put(con: Connection, space: str, codes: Codes, form: SqlForm | None, version: int = 1) -> None:
     """A version of a space: its tables, filled."""
-    columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in macros.code_columns(codes.layout))
-    table = f"xmr.code_{space}_v{version}"
-    con.execute(f"CREATE TABLE {table} (item_id BIGINT NOT NULL, modality VARCHAR NOT NULL, {columns})")
+    table = f"xmr.{table_name(space, version)}"
+    con.execute(f"CREATE TABLE {table} ({columns_of(codes.layout)})")
     for modality, chosen in ((IMAGE, codes.ids % 2 == 0), (TEXT, codes.ids % 2 == 1)):
         con.register("rows", table_of_codes(codes.take(chosen), modality))
         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
-    for statement, _given_rows in macros.space_tables(space, version, codes.layout, sql):
-        con.execute(statement)
+    for name, columns, given_rows in side_tables(space, version, form) if form else ():
+        con.execute(f"CREATE TABLE xmr.{name} ({columns})")
+        con.register("given_rows", given_rows)
+        con.execute(f"INSERT INTO xmr.{name} BY NAME SELECT * FROM given_rows")
 
 
-def publish(con: Connection, space: str, codes: Codes, sql: SqlDistance, version: int = 1) -> None:
-    put(con, space, codes, sql, version)
-    for statement in macros.space_statements(space, version, codes.layout, sql.metric):
+def publish(con: Connection, space: str, codes: Codes, form: SqlForm | None, version: int = 1) -> None:
+    """The version, read back from JSON as a file keeps it."""
+    put(con, space, codes, form, version)
+    kept = form and SqlForm.from_json(json.loads(json.dumps(form.to_json())))
+    for statement in macros.space_statements(space, version, codes.layout, kept, ("codebook",)):
         con.execute(statement)
 
 
@@ -67,7 +77,7 @@ def binary(rng: np.random.Generator, bits: int, n: int = N) -> Codes:
     values = rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
     values[: n // 2] &= rng.integers(0, 256, (n // 2, bits // 8), dtype=np.uint8) & 17
     values[0], values[-1] = 0, 255
-    return Codes(item_ids[:n], values, Layout("bits", bits))
+    return Codes(item_ids[:n], values, Layout.bits(bits))
 
 
 def counts(codes: Codes, query: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -82,10 +92,7 @@ def nearest(distances: NDArray[Any], chosen: NDArray[np.bool_], k: int) -> list[
 
 
 def asked(codes: Codes, row: int) -> list[int]:
-    return [int(word) for word in words(codes.values[row : row + 1])[0]]
-
-
-HAMMING = SqlDistance("hamming", "hamming")
+    return [int(word) for word in words_of(codes.values[row : row + 1])[0]]
 
 
 # bits
@@ -93,7 +100,7 @@ HAMMING = SqlDistance("hamming", "hamming")
 
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_hamming_counts_every_bit(con: Connection, bits: int) -> None:
-    codes = Codes(item_ids[:2], np.array([[0] * (bits // 8), [255] * (bits // 8)], np.uint8), Layout("bits", bits))
+    codes = Codes(item_ids[:2], np.array([[0] * (bits // 8), [255] * (bits // 8)], np.uint8), Layout.bits(bits))
     pair = [asked(codes, 0), asked(codes, 1)]
     assert con.execute("SELECT xmr.hamming($1::BIGINT[], $2::BIGINT[])", pair).fetchall() == [(bits,)]
     if bits <= 64:
@@ -118,7 +125,7 @@ def test_topk_is_the_exact_ranking_with_ties_to_the_smaller_id(
     con: Connection, rng: np.random.Generator, bits: int
 ) -> None:
     codes = binary(rng, bits)
-    publish(con, "s", codes, HAMMING)
+    publish(con, "s", codes, bit_form(codes.layout.dim))
     for row in (0, 7, N - 1):
         expected = nearest(counts(codes, codes.values[row]), np.ones(N, bool), N)
         assert con.execute("FROM xmr.topk_s($1, $2)", [asked(codes, row), 20]).fetchall() == expected[:20]
@@ -129,7 +136,7 @@ def test_topk_is_the_exact_ranking_with_ties_to_the_smaller_id(
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_within_gives_all_of_the_radius(con: Connection, rng: np.random.Generator, bits: int) -> None:
     codes = binary(rng, bits)
-    publish(con, "s", codes, HAMMING)
+    publish(con, "s", codes, bit_form(codes.layout.dim))
     distances = counts(codes, codes.values[3])
     radius = int(np.median(distances))
     expected = nearest(distances, distances <= radius, N)
@@ -141,7 +148,7 @@ def test_within_gives_all_of_the_radius(con: Connection, rng: np.random.Generato
 @pytest.mark.parametrize("modality", [IMAGE, TEXT])
 def test_topk_of_one_modality_has_k_hits(con: Connection, rng: np.random.Generator, modality: str) -> None:
     codes = binary(rng, 64)
-    publish(con, "s", codes, HAMMING)
+    publish(con, "s", codes, bit_form(codes.layout.dim))
     expected = nearest(counts(codes, codes.values[0]), is_picture == (modality == IMAGE), 9)
     assert con.execute("FROM xmr.topk_s($1, 9, modality := $2)", [asked(codes, 0), modality]).fetchall() == expected
 
@@ -149,7 +156,7 @@ def test_topk_of_one_modality_has_k_hits(con: Connection, rng: np.random.Generat
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_like_crosses_modalities(con: Connection, rng: np.random.Generator, bits: int) -> None:
     codes = binary(rng, bits)
-    publish(con, "s", codes, HAMMING)
+    publish(con, "s", codes, bit_form(codes.layout.dim))
     for row in (4, 5):
         distances = counts(codes, codes.values[row])
         other = nearest(distances, is_picture != is_picture[row], 12)
@@ -160,7 +167,7 @@ def test_like_crosses_modalities(con: Connection, rng: np.random.Generator, bits
 
 
 def test_batch_is_like_of_every_item(con: Connection, rng: np.random.Generator) -> None:
-    publish(con, "s", binary(rng, 128, 60), HAMMING)
+    publish(con, "s", binary(rng, 128, 60), bit_form(128))
     expected = [
         (query, item, distance)
         for query in item_ids[:60].tolist()
@@ -170,7 +177,7 @@ def test_batch_is_like_of_every_item(con: Connection, rng: np.random.Generator) 
 
 
 def test_batch_takes_a_list_of_items_and_a_modality(con: Connection, rng: np.random.Generator) -> None:
-    publish(con, "s", binary(rng, 64), HAMMING)
+    publish(con, "s", binary(rng, 64), bit_form(64))
     con.execute("CREATE TABLE mine AS SELECT unnest([6, 9, 12345]) AS item_id")
     found = con.execute("FROM xmr.batch_s(2, items := (SELECT list(item_id) FROM mine), modality := 'text')").fetchall()
     expected = [
@@ -184,7 +191,7 @@ def test_batch_takes_a_list_of_items_and_a_modality(con: Connection, rng: np.ran
 
 def test_narrow_codes_are_zero_extended(con: Connection, rng: np.random.Generator) -> None:
     codes = binary(rng, 16)
-    publish(con, "s", codes, HAMMING)
+    publish(con, "s", codes, bit_form(codes.layout.dim))
     assert con.execute("SELECT min(w0) >= 0, max(w0) < 65536 FROM xmr.code_s").fetchall() == [(True, True)]
 
 
@@ -224,7 +231,7 @@ METRICS: tuple[Metric, ...] = ("l2", "ip", "cosine")
 @pytest.mark.parametrize("metric", METRICS)
 def test_vectors_are_ranked_by_the_true_distance(con: Connection, rng: np.random.Generator, metric: Metric) -> None:
     vectors = vectors_of(rng)
-    publish(con, "s", Codes.of_vectors(item_ids, vectors), SqlDistance("float", metric))
+    publish(con, "s", Codes.of_vectors(item_ids, vectors), vector_form(24, metric))
     q = rng.standard_normal(24).astype(np.float32)
     distances, everything = oracle(q, vectors, metric), np.ones(N, bool)
     agrees(con.execute("FROM xmr.topk_s($1, 50)", [str(q.tolist())]).fetchall(), distances, everything, 50)
@@ -241,7 +248,7 @@ def test_vectors_are_ranked_by_the_true_distance(con: Connection, rng: np.random
 
 def test_a_zero_vector_is_at_cosine_distance_one_of_everything(con: Connection, rng: np.random.Generator) -> None:
     vectors = vectors_of(rng)
-    publish(con, "s", Codes.of_vectors(item_ids, vectors), SqlDistance("float", "cosine"))
+    publish(con, "s", Codes.of_vectors(item_ids, vectors), vector_form(24, "cosine"))
     assert {row[2] for row in con.execute(f"FROM xmr.topk_s({[0] * 24}, {N})").fetchall()} == {1.0}
     found = con.execute("FROM xmr.topk_s(xmr.stored_s(27), 300)").fetchall()
     assert [row[::2] for row in found[:3]] == [(27, 0.0), (33, 0.0), (36, 0.0)]  # itself, its copy, its double
@@ -255,11 +262,11 @@ def quantized(rng: np.random.Generator, m: int = 4, bits: int = 5, dsub: int = 6
     symbols = rng.integers(0, 1 << bits, (N, m), dtype=np.uint8 if bits <= 8 else np.uint16)
     values = symbols if bits <= 8 else symbols.astype("<u2").view(np.uint8)
     books = rng.standard_normal((m, 1 << bits, dsub)).astype(np.float32)
-    return Codes(item_ids, values, Layout("pq", m, bits)), books
+    return Codes(item_ids, values, Layout.symbols(m, bits, name="pq")), books
 
 
 def decoded(codes: Codes, books: NDArray[np.float32]) -> NDArray[np.float32]:
-    symbols = codes.values if codes.layout.symbol_bits <= 8 else codes.values.view("<u2")
+    symbols = codes.values if codes.layout.columns[0].dtype == "uint8" else codes.values.view("<u2")
     return books[np.arange(len(books)), symbols].reshape(len(codes), -1)
 
 
@@ -270,7 +277,7 @@ def test_pq_is_the_distance_to_the_reconstruction(
 ) -> None:
     codes, books = quantized(rng, bits=bits)
     books[1, 3] = 0
-    publish(con, "s", codes, SqlDistance("pq", metric, {"codebooks": books}))
+    publish(con, "s", codes, pq_form(codes.layout, metric, books))
     vectors, q = decoded(codes, books), rng.standard_normal(24).astype(np.float32)
     distances = oracle(q, vectors, metric)
     agrees(con.execute("FROM xmr.topk_s($1, 40)", [q.tolist()]).fetchall(), distances, np.ones(N, bool), 40)
@@ -291,7 +298,7 @@ def test_pq_is_the_distance_to_the_reconstruction(
 def test_pq_turns_the_query_as_it_turned_the_vectors(con: Connection, rng: np.random.Generator, metric: Metric) -> None:
     codes, books = quantized(rng)
     rotation = np.linalg.qr(rng.standard_normal((30, 30)))[0][:24].astype(np.float32)  # and from 30 dimensions to 24
-    publish(con, "s", codes, SqlDistance("pq", metric, {"codebooks": books, "rotation": rotation}))
+    publish(con, "s", codes, pq_form(codes.layout, metric, books, rotation))
     q = rng.standard_normal(30).astype(np.float32)
     vectors = decoded(codes, books) @ rotation
     distances = oracle(q, vectors, metric)
@@ -304,7 +311,7 @@ def test_pq_turns_the_query_as_it_turned_the_vectors(con: Connection, rng: np.ra
 def test_pq_agrees_with_faiss(con: Connection, rng: np.random.Generator) -> None:
     faiss = pytest.importorskip("faiss")
     codes, books = quantized(rng, m=4, bits=8, dsub=4)
-    publish(con, "s", codes, SqlDistance("pq", "l2", {"codebooks": books}))
+    publish(con, "s", codes, pq_form(codes.layout, "l2", books))
     index = faiss.IndexPQ(16, 4, 8)
     faiss.copy_array_to_vector(books.ravel(), index.pq.centroids)
     faiss.copy_array_to_vector(codes.values.ravel(), index.codes)
@@ -319,20 +326,18 @@ def test_pq_agrees_with_faiss(con: Connection, rng: np.random.Generator) -> None
 def test_codebooks_that_do_not_fit_are_refused(rng: np.random.Generator) -> None:
     codes, books = quantized(rng)
     with pytest.raises(DataError, match=r"codebooks: expected \(4, symbols, dimensions\)"):
-        macros.space_tables("s", 1, codes.layout, SqlDistance("pq", "l2", {"codebooks": books[:3]}))
+        pq_form(codes.layout, "l2", books[:3])
     with pytest.raises(DataError, match="rotation: expected 24 rows"):
-        macros.space_tables("s", 1, codes.layout, SqlDistance("pq", "l2", {"codebooks": books, "rotation": np.eye(20)}))
+        pq_form(codes.layout, "l2", books, np.eye(20, dtype=np.float32))
 
 
 # what a caller gives
 
 
-SPACES: dict[str, Callable[[np.random.Generator], tuple[Codes, SqlDistance]]] = {
-    "bits": lambda rng: (binary(rng, 128), HAMMING),
-    "float": lambda rng: (Codes.of_vectors(item_ids, vectors_of(rng, 2)), SqlDistance("float", "l2")),
-    "pq": lambda rng: (lambda made: (made[0], SqlDistance("pq", "l2", {"codebooks": made[1]})))(
-        quantized(rng, m=2, dsub=1)
-    ),
+SPACES: dict[str, Callable[[np.random.Generator], tuple[Codes, SqlForm]]] = {
+    "bits": lambda rng: (binary(rng, 128), bit_form(128)),
+    "float": lambda rng: (Codes.of_vectors(item_ids, vectors_of(rng, 2)), vector_form(2, "l2")),
+    "pq": lambda rng: (lambda made: (made[0], pq_form(made[0].layout, "l2", made[1])))(quantized(rng, m=2, dsub=1)),
 }
 
 
@@ -412,20 +417,20 @@ def test_arguments_may_be_bound_and_statements_prepared(con: Connection, space: 
     ["", "Dogs", "a b", 'a"b', "a;DROP TABLE x", "ä", "1a", "a" * 41, "dogs_v2", "a.b", "a--", "a\n", "a'b", "x_v10"],
 )
 def test_hostile_names_are_refused(name: str) -> None:
-    layout = Layout("bits", 64)
+    layout = Layout.bits(64)
     with pytest.raises(DataError, match="space"):
-        macros.space_statements(name, 1, layout, "hamming")
+        macros.space_statements(name, 1, layout, bit_form(64))
     with pytest.raises(DataError, match="space"):
         macros.drop_statements(name)
     with pytest.raises(DataError, match="space"):
-        macros.tables_of(name, 1)
+        tables_of(name, 1)
     with pytest.raises(DataError, match="space"):
-        macros.space_tables(name, 1, Layout("pq", 1, 8), SqlDistance("none", "l2"))
+        list(side_tables(name, 1, SPACES["pq"](np.random.default_rng(0))[1]))
 
 
 @pytest.mark.parametrize("name", ["select", "_", "a" * 40, "v2", "dogs_v2x", "order", "code_s"])
 def test_odd_names_are_taken(con: Connection, rng: np.random.Generator, name: str) -> None:
-    publish(con, name, binary(rng, 32), HAMMING)
+    publish(con, name, binary(rng, 32), bit_form(32))
     assert len(con.execute(f"FROM xmr.like_{name}(6, 3)").fetchall()) == 3
 
 
@@ -439,13 +444,13 @@ def objects(con: Connection) -> set[str]:
 
 
 def test_a_version_takes_the_place_of_another_at_once(con: Connection, rng: np.random.Generator) -> None:
-    publish(con, "s", binary(rng, 64), HAMMING)
+    publish(con, "s", binary(rng, 64), bit_form(64))
     codes, books = quantized(rng)
-    put(con, "s", codes, SqlDistance("pq", "l2", {"codebooks": books}), version=2)
+    put(con, "s", codes, pq_form(codes.layout, "l2", books), version=2)
     reader = con.cursor().execute("BEGIN")
     before = reader.execute("FROM xmr.like_s(6, 3)").fetchall()
     con.execute("BEGIN")
-    for statement in macros.space_statements("s", 2, codes.layout, "l2"):
+    for statement in macros.space_statements("s", 2, codes.layout, pq_form(codes.layout, "l2", books)):
         con.execute(statement)
     assert reader.execute("FROM xmr.like_s(6, 3)").fetchall() == before
     con.execute("COMMIT")
@@ -459,21 +464,21 @@ def test_a_version_takes_the_place_of_another_at_once(con: Connection, rng: np.r
 def test_dropping_leaves_nothing_behind(con: Connection, rng: np.random.Generator) -> None:
     before = objects(con)
     codes, books = quantized(rng)
-    publish(con, "s", codes, SqlDistance("pq", "l2", {"codebooks": books}))
-    publish(con, "t", binary(rng, 64), HAMMING)
+    publish(con, "s", codes, pq_form(codes.layout, "l2", books))
+    publish(con, "t", binary(rng, 64), bit_form(64))
     for name in ("s", "t"):
-        for statement in macros.drop_statements(name):
+        for statement in macros.drop_statements(name, ("codebook",)):
             con.execute(statement)
-        for table in macros.tables_of(name, 1):
+        for table in tables_of(name, 1):
             con.execute(f"DROP TABLE IF EXISTS xmr.{table}")
     assert objects(con) == before == {"hamming"}
     assert con.execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
 
 
 def test_a_version_of_another_layout_leaves_no_macro_of_the_last(con: Connection, rng: np.random.Generator) -> None:
-    publish(con, "s", binary(rng, 64), HAMMING)
-    lattice = Codes(item_ids, rng.integers(0, 256, (N, 3), dtype=np.uint8), Layout("lattice", 24, 20))
-    publish(con, "s", lattice, SqlDistance("none", "l2"), version=2)
+    publish(con, "s", binary(rng, 64), bit_form(64))
+    lattice = Codes(item_ids, rng.integers(0, 256, (N, 3), dtype=np.uint8), Layout.number(24, 20, name="lattice"))
+    publish(con, "s", lattice, None, version=2)
     assert objects(con) == {"hamming", "code_s", "counts_s", "collisions_s"}
     assert con.execute("SELECT sum(items) FROM xmr.counts_s()").fetchall() == [(N,)]
 
@@ -483,7 +488,7 @@ def test_a_version_of_another_layout_leaves_no_macro_of_the_last(con: Connection
 
 def test_balance_of_bits(con: Connection, rng: np.random.Generator) -> None:
     codes = binary(rng, 128)
-    publish(con, "s", codes, HAMMING)
+    publish(con, "s", codes, bit_form(codes.layout.dim))
     for chosen, call in ((np.ones(N, bool), "xmr.balance_s()"), (is_picture, "xmr.balance_s(modality := 'image')")):
         ones = unpack_bits(codes.values[chosen]).mean(axis=0)
         inner = np.clip(ones, 1e-300, 1 - 1e-16)
@@ -496,14 +501,16 @@ def test_balance_of_bits(con: Connection, rng: np.random.Generator) -> None:
 
 def test_balance_of_symbols(con: Connection) -> None:
     symbols = np.array([[0, 1], [0, 2], [0, 3], [0, 0]], np.uint8)
-    codes = Codes(item_ids[:4], symbols, Layout("pq", 2, 2))
-    publish(con, "s", codes, SqlDistance("pq", "l2", {"codebooks": np.zeros((2, 4, 1), np.float32)}))
+    codes = Codes(item_ids[:4], symbols, Layout.symbols(2, 2, name="pq"))
+    publish(con, "s", codes, pq_form(codes.layout, "l2", np.zeros((2, 4, 1), np.float32)))
     assert con.execute("FROM xmr.balance_s()").fetchall() == [(0, 1, 1.0, 0.0), (1, 4, 0.25, 2.0)]
 
 
 def test_collisions_and_counts(con: Connection) -> None:
     values = np.array([[1], [2], [1], [2], [1], [3]], np.uint8).repeat(8, axis=1)
-    publish(con, "s", Codes(item_ids[:6], values, Layout("bits", 64)), HAMMING)  # ids 0 3 6 9 12 15, every other a text
+    publish(
+        con, "s", Codes(item_ids[:6], values, Layout.bits(64)), bit_form(64)
+    )  # ids 0 3 6 9 12 15, every other a text
     assert con.execute("FROM xmr.collisions_s()").fetchall() == [(3, [0, 6, 12]), (2, [3, 9])]
     assert con.execute("FROM xmr.collisions_s(modality := 'text')").fetchall() == [(2, [3, 9])]
     assert con.execute("FROM xmr.counts_s()").fetchall() == [("image", 3, 1), ("text", 3, 2)]

@@ -18,8 +18,10 @@ from xmr_core.images import check_images, decode_images
 from xmr_core.options import Range
 from xmr_core.search.distances import distances
 from xmr_core.search.hits import positions_of
+from xmr_core.search.vector_indexer import vector_form
 from xmr_core.testing import clustered, conformance, feature_pairs, pairs
 from xmr_core.testing.contract import Laws
+from xmr_hamming.sql import bit_form
 
 # components that keep the contract
 
@@ -153,7 +155,7 @@ class Bits(xmr.Indexer):
 
     def encode(self, embeddings, ids):
         embeddings = self.queries(embeddings)
-        return xmr.Codes(ids, embeddings.values, xmr.Layout("bits", embeddings.dim, 1))
+        return xmr.Codes(ids, embeddings.values, xmr.Layout.bits(embeddings.dim))
 
     def distances(self, queries, codes):
         if queries.dim != codes.layout.dim:
@@ -163,8 +165,8 @@ class Bits(xmr.Indexer):
     def build(self, codes):
         return xmr.ExactIndex(self, codes)
 
-    def sql(self):
-        return xmr.SqlDistance("hamming", "hamming")
+    def sql_form(self, layout, metric):
+        return bit_form(layout.dim)
 
 
 TestCentred = conformance("indexer", Centred, config={"names": ("x", "y")})
@@ -282,8 +284,8 @@ class CannotBeEmpty(Centred):
 
 
 class LeavesTheMeanOutOfSql(Centred):
-    def sql(self):
-        return xmr.SqlDistance("float", "l2")
+    def sql_form(self, layout, metric):
+        return vector_form(layout.dim, "l2")
 
 
 class BelievesATruncatedCache(Centred):

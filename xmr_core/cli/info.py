@@ -120,7 +120,7 @@ def space_facts(record: SpaceRecord) -> dict[str, Any]:
         "published": bool(record.published),
         "recipe": record.recipe,
         "metric": record.metric,
-        "layout": record.layout.kind,
+        "layout": record.layout.name,
         "dim": record.layout.dim,
         "code_bytes": record.layout.nbytes,
         "codes": dict(record.counts),

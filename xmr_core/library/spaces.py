@@ -31,9 +31,10 @@ def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout, seed:
         PartRecord(role, part.name, part.stored.options, part.stored.state, part.stored.version, part.fingerprint())
         for role, part in zip(roles, pipeline.parts, strict=True)
     ]
-    sql = pipeline.indexer.sql()
+    form = pipeline.indexer.sql_form(layout, pipeline.metric)
     fingerprint = pipeline.fingerprint()
-    return SpaceRecord(name, version, repr(pipeline), fingerprint, pipeline.metric, layout, seed, parts=parts, sql=sql)
+    recipe, metric = repr(pipeline), pipeline.metric
+    return SpaceRecord(name, version, recipe, fingerprint, metric, layout, seed, parts=parts, form=form)
 
 
 class Space:

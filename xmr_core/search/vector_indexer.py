@@ -11,18 +11,35 @@ A subclass adds `build` (and what else it learns, in `fit`):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import C, Indexer, SqlDistance
+from xmr_core.components import C, Indexer
 from xmr_core.errors import DataError, SpaceMismatchError
 from xmr_core.search.distances import Scan, distances
 from xmr_core.search.index import Index
-from xmr_core.types import Codes, Embeddings, Hits, Metric
+from xmr_core.sql import (
+    Decoded,
+    Derive,
+    Expression,
+    QueryType,
+    SqlForm,
+    asked,
+    code,
+    cosine,
+    dot,
+    doubles,
+    euclidean,
+    floats,
+    row,
+    single,
+)
+from xmr_core.types import Codes, Embeddings, Hits, Layout, Metric
 
-__all__ = ["VectorIndex", "VectorIndexer"]
+__all__ = ["VectorIndex", "VectorIndexer", "cosine_form", "vector_form"]
 
 
 class VectorIndexer(Indexer[C]):
@@ -76,9 +93,9 @@ class VectorIndexer(Indexer[C]):
         """(q, n) true distances."""
         return distances(self.queries(queries).values, codes.vectors, self.metric)
 
-    def sql(self) -> SqlDistance:
-        """Distances of arrays of floats."""
-        return SqlDistance("float", self.metric)
+    def sql_form(self, layout: Layout, metric: Metric) -> SqlForm:
+        """True distances of arrays of floats."""
+        return vector_form(layout.dim, metric)
 
 
 class VectorIndex(Index):
@@ -104,3 +121,41 @@ class VectorIndex(Index):
     ) -> Hits:
         scan = self.scan if positions is None else self.scan.at(positions)
         return scan.search(queries.values, k, within)
+
+
+def vector_form(
+    dim: int,
+    metric: Metric,
+    decoded: Decoded | None = None,
+    distance: Expression | None = None,
+    tables: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
+) -> SqlForm:
+    """How SQL compares vectors in a column `vector`, stored or `decoded`: by the metric, or by a `distance` of
+    `code("vector")` and of `asked("vector")`, whose square is `asked("square")`. `tables` are what decoding joins.
+
+    Sums are in float64, the distance is rounded to float32, as in Python.
+    """
+    vector = row("vector")
+    return SqlForm(
+        query=QueryType("vector", dim),
+        of_query=(Derive({"vector": doubles(row("q"), dim)}),),
+        of_code=(Derive({"vector": doubles(vector, dim)}),),
+        prepare=(Derive({"vector": vector, "square": dot(vector, vector, arrays=True)}),),
+        as_query=(Derive({"value": floats(vector)}),),
+        distance=single(distance or _distance(dim, metric)),
+        decoded=decoded,
+        tables=tables or {},
+    )
+
+
+def _distance(dim: int, metric: Metric) -> Expression:
+    x = doubles(code("vector"), dim)
+    if metric == "l2":
+        return euclidean(x, asked("vector"), arrays=True)
+    return -dot(x, asked("vector"), arrays=True) if metric == "ip" else cosine_form(dim)
+
+
+def cosine_form(dim: int) -> Expression:
+    """1 - cosine of the vectors of a code and of a query, for `vector_form`."""
+    x = doubles(code("vector"), dim)
+    return cosine(dot(x, asked("vector"), arrays=True), dot(x, x, arrays=True) * asked("square"))

@@ -13,7 +13,7 @@ from xmr_core.search.exact import nearest
 from xmr_core.search.hits import positions_of
 from xmr_core.testing import samples
 from xmr_core.testing.contract import scale
-from xmr_core.types import Codes, Embeddings, Hits, Metric, unpack_bits
+from xmr_core.types import Codes, Embeddings, Hits, Layout, Metric, unpack_bits
 
 __all__ = [
     "QUERIES",
@@ -103,7 +103,7 @@ def radius_of(ground: Ground) -> float:
     """A radius that holds about ten points of a query; between two float distances, on one under hamming."""
     distances = np.sort(ground.truth, axis=1)
     middle = float(np.median(distances[:, K]))
-    if ground.points.metric == "hamming" or ground.codes.layout.kind == "bits":
+    if ground.points.metric == "hamming" or ground.codes.layout == Layout.bits(ground.codes.layout.dim):
         return middle
     near = np.unique(distances[np.abs(distances - middle) <= 0.05 * abs(middle) + ground.slack])
     gap = int(np.argmax(np.diff(near))) if len(near) > 1 else 0

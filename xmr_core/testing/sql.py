@@ -8,40 +8,49 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xmr_core.codes import words_of
 from xmr_core.components import Indexer
+from xmr_core.errors import StorageError
 from xmr_core.registry import default
+from xmr_core.sql import QueryType
 from xmr_core.store import SpaceRecord
+from xmr_core.testing.contract import refuses
 from xmr_core.types import IMAGE, Codes, Embeddings, Hits, Metric
 
 __all__ = ["in_sql"]
 
 
 def in_sql(indexer: Indexer, codes: Codes, queries: Embeddings, k: int, folder: Path) -> Hits:
-    """The k nearest of each query by SQL. Skips where the indexer or this environment has none."""
-    distance = indexer.sql()
-    if distance.kind == "none":
-        pytest.skip(f"{indexer.name} has no SQL: sql().kind is 'none'")
+    """The k nearest of each query by SQL.
+
+    Where the indexer gives no distance, asserts that there is no search in SQL, and skips. Skips where no store is
+    installed that searches in SQL.
+    """
+    form = indexer.sql_form(codes.layout, queries.metric)
     kinds = [entry.component for entry in default().entries("store") if entry.component.has_macros]
     if not kinds:
         pytest.skip("no store is installed that searches in SQL")
     store = kinds[0].open(kinds[0].trial_url(folder))
     try:
         metric: Metric = queries.metric
-        store.put_space(SpaceRecord("trial", 1, repr(indexer), "", metric, codes.layout, sql=distance))
+        store.put_space(SpaceRecord("trial", 1, repr(indexer), "", metric, codes.layout, form=form))
         store.put_codes("trial", 1, IMAGE, codes)
         store.publish("trial", 1)
         ask = "SELECT item_id, distance FROM xmr.topk_trial($1, $2)"
-        rows = [store.sql(ask, [query, k]).fetchall() for query in _as_sql(indexer, queries, distance.kind)]
+        if form is None or form.query is None:
+            with refuses(StorageError, f"a search in SQL without a distance in {indexer.name}.sql_form()"):
+                store.sql("FROM xmr.topk_trial(NULL, 1)")
+            pytest.skip(f"{indexer.name} has no search in SQL, and none was made")
+        rows = [store.sql(ask, [query, k]).fetchall() for query in _as_sql(indexer, queries, form.query)]
     finally:
         store.close()
     ids, distances = np.array(rows).transpose(2, 0, 1)  # (q, k) each
     return Hits(ids.astype(np.int64), distances.astype(np.float32), exact=True)
 
 
-def _as_sql(indexer: Indexer, queries: Embeddings, kind: str) -> list[list[Any]]:
+def _as_sql(indexer: Indexer, queries: Embeddings, kind: QueryType) -> list[list[Any]]:
     """Queries as the macro takes them: lists of numbers, or of signed words of 64 bits."""
-    if kind != "hamming":
+    if kind.numbers == "vector":
         return [[float(x) for x in row] for row in queries.values]
-    codes = indexer.encode(queries, np.arange(len(queries))).values  # (q, bytes)
-    words = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))).view("<i8")  # (q, words)
+    words = words_of(indexer.encode(queries, np.arange(len(queries))).values)  # (q, words)
     return [[int(word) for word in row] for row in words]

@@ -15,12 +15,13 @@ from xmr_core.types import IMAGE, TEXT, Codes, Layout
 __all__ = ["LARGE", "LAYOUTS", "attention_rows", "fill", "rows", "sample_codes", "sample_space", "seen"]
 
 LAYOUTS = (
-    Layout("bits", 128),
-    Layout("bits", 72),
-    Layout("pq", 4, 8),
-    Layout("pq", 3, 16),
-    Layout("lattice", 8, 40),
-    Layout("float", 5, 32),
+    Layout.bits(128),
+    Layout.bits(72),
+    Layout.symbols(4, 8),
+    Layout.symbols(3, 16),
+    Layout.number(8, 40),
+    Layout.vectors(5),
+    Layout.opaque(11),
 )
 LARGE = 2**53 + 1  # no float64 holds it
 
@@ -37,7 +38,7 @@ def rows(modality: str, ids: Sequence[int] | range, **content: Sequence[Any]) ->
 def sample_codes(layout: Layout, ids: Any, seed: int = 0) -> Codes:
     """Random codes of a layout."""
     rng, ids = np.random.default_rng(seed), np.asarray(ids, np.int64)
-    if layout.kind == "float":
+    if layout == Layout.vectors(layout.dim):
         return Codes.of_vectors(ids, rng.normal(size=(len(ids), layout.dim)).astype(np.float32))
     return Codes(ids, rng.integers(0, 256, (len(ids), layout.nbytes), np.uint8), layout)
 

@@ -23,131 +23,28 @@ What they rest on, seen in DuckDB 1.4, 1.5 and 2.0 and held by tests/storage/tes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
 
-import numpy as np
-
-from xmr_core.components import SqlDistance
 from xmr_core.errors import DataError
-from xmr_core.types import IMAGE, TEXT, Layout, Metric
-from xmr_storage.quoting import identifier
+from xmr_core.sql import Balance, Decoded, SqlForm
+from xmr_core.types import IMAGE, TEXT, Layout
+from xmr_storage.dialect import Writer
+from xmr_storage.duckdb.dialect import DuckDBDialect
+from xmr_storage.quoting import identifier, literal, quoted
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = [
-    "code_columns",
-    "drop_statements",
-    "lengths_query",
-    "shared_statements",
-    "space_statements",
-    "space_tables",
-    "tables_of",
-]
+__all__ = ["checked_space", "drop_statements", "shared_statements", "space_statements"]
 
 LONGEST = 40  # characters of a space's name: with what is set before and after, within PostgreSQL's 63
 SAME_KIND = "(p.modality_ IS NULL OR c.modality = p.modality_)"
 WANTED = f"coalesce(p.modality_, CASE h.modality WHEN '{IMAGE}' THEN '{TEXT}' ELSE '{IMAGE}' END) AS wanted"
-BESIDE = {"pq": ("codebook", "rotation"), "lattice": ("step", "entry")}  # tables beside the codes
-STEP = ("piece", "rest", "share", "below", "after", "first", "length")
-MOST_PIECES = 16  # of a lattice point that joins put together; more would be no sane query
-DECIMALS = 12  # of a cosine distance in DOUBLE; what remains below is rounding, and would part equal vectors
+DIALECT = DuckDBDialect()
 
 
-def code_columns(layout: Layout) -> list[tuple[str, str]]:
-    """The columns of a code table after item_id and modality: names and SQL types."""
-    if layout.kind == "float":
-        return [("vector", f"FLOAT[{layout.dim}]")]
-    if layout.kind == "pq":
-        symbol = "SMALLINT" if layout.symbol_bits < 15 else "INTEGER"  # one more than the largest must fit as well
-        return [(f"c{j}", symbol) for j in range(layout.dim)]
-    return [(f"w{j}", "BIGINT") for j in range(-(-layout.nbytes // 8))]
-
-
-def tables_of(space: str, version: int) -> list[str]:
-    """The tables that a version of a space may have, without their schema."""
-    return [f"{kind}_{_checked(space)}_v{version:d}" for kind in ("code", *BESIDE["pq"], *BESIDE["lattice"])]
-
-
-def space_tables(space: str, version: int, layout: Layout, sql: SqlDistance) -> list[tuple[str, pa.Table | None]]:
-    """Statements that make and fill the tables a version needs beside its codes, and the rows that each is given.
-
-    The rows are to be visible as `_given_rows`. Raises DataError on codebooks that do not fit the layout.
-    """
-    _checked(space)
-    if layout.kind == "lattice" and sql.tables:
-        return _lattice_tables(space, version, sql)
-    if layout.kind != "pq":
-        return []
-    import pyarrow as pa
-
-    codebook, rotation = (f"{kind}_{space}_v{version:d}" for kind in BESIDE["pq"])
-    books = np.asarray(sql.tables.get("codebooks", np.zeros((0, 0, 0))), np.float32)  # (m, ksub, dsub)
-    turn = np.asarray(sql.tables.get("rotation", np.zeros((0, 0))), np.float32)  # (m * dsub, d)
-    if sql.kind == "pq" and (books.ndim != 3 or len(books) != layout.dim):
-        raise DataError(f"codebooks: expected ({layout.dim}, symbols, dimensions) for {layout}, got {books.shape}")
-    if turn.size and turn.shape[0] != books.shape[0] * books.shape[2]:
-        raise DataError(f"rotation: expected {books.shape[0] * books.shape[2]} rows, got {turn.shape}")
-    parts, symbols = np.indices(books.shape[:2]).reshape(2, -1)
-    centroids = pa.array(list(books.reshape(parts.size, books.shape[2])), pa.list_(pa.float32()))
-    axes = pa.array(list(turn), pa.list_(pa.float32()))
-    return [
-        (
-            f"""
-            CREATE TABLE xmr.{codebook} AS
-            SELECT part::SMALLINT AS part, symbol::INTEGER AS symbol, centroid::FLOAT[] AS centroid
-            FROM _given_rows
-            ORDER BY part, symbol
-            """,
-            pa.table({"part": parts, "symbol": symbols, "centroid": centroids}),
-        ),
-        (
-            f"""
-            CREATE TABLE xmr.{rotation} AS
-            SELECT dimension::INTEGER AS dimension, axis::FLOAT[] AS axis
-            FROM _given_rows
-            ORDER BY dimension
-            """,
-            pa.table({"dimension": np.arange(len(turn)), "axis": axes}),
-        ),
-    ]
-
-
-def _lattice_tables(space: str, version: int, sql: SqlDistance) -> list[tuple[str, pa.Table | None]]:
-    import pyarrow as pa
-
-    lengths = sql.tables["lengths"]
-    if len(lengths) > MOST_PIECES:
-        return []
-    steps = np.asarray(sql.tables["steps"], np.uint64)  # (k, 6)
-    columns = [*steps.T, lengths[steps[:, 0].astype(np.int64)]]
-    entries = sql.tables["entries"]  # (e, 2 + longest)
-    numbers = pa.array(list(entries[:, 2:]), pa.list_(pa.int64()))
-    step, entry = (f"{kind}_{space}_v{version:d}" for kind in BESIDE["lattice"])
-    return [
-        (
-            f"""
-            CREATE TABLE xmr.{step} AS
-            SELECT
-                piece::INTEGER AS piece, rest::INTEGER AS rest, share::INTEGER AS share,
-                below::UBIGINT AS below, after::UBIGINT AS after, first::UBIGINT AS first, length::INTEGER AS length
-            FROM _given_rows
-            ORDER BY piece, rest, below
-            """,
-            pa.table(dict(zip(STEP, columns, strict=True))),
-        ),
-        (
-            f"""
-            CREATE TABLE xmr.{entry} AS
-            SELECT length::INTEGER AS length, entry::UBIGINT AS entry, numbers::TINYINT[] AS numbers
-            FROM _given_rows
-            ORDER BY length, entry
-            """,
-            pa.table({"length": entries[:, 0], "entry": entries[:, 1], "numbers": numbers}),
-        ),
-    ]
+def checked_space(space: str) -> str:
+    """The name, if views and macros may be named by it: no view of one space is then a table of another."""
+    if len(identifier(space, "space")) > LONGEST or re.search(r"_v\d+$", space):
+        raise DataError(f"space {space!r}: at most {LONGEST} characters, not ending in _v and a number")
+    return space
 
 
 def shared_statements() -> list[str]:
@@ -182,111 +79,67 @@ def shared_statements() -> list[str]:
     ]
 
 
-def drop_statements(space: str) -> list[str]:
-    """Statements that take the views and macros of a space away, whatever its layout was."""
-    _checked(space)
+def drop_statements(space: str, views: Collection[str] = ()) -> list[str]:
+    """Statements that take away the macros of a space, the view of its codes, and these `views` beside it."""
+    checked_space(space)
     tables = [
         f"DROP MACRO TABLE IF EXISTS xmr.{macro}_{space}"
         for macro in ("topk", "within", "like", "batch", "balance", "collisions", "counts")
     ]
-    views = [f"DROP VIEW IF EXISTS xmr.{view}_{space}" for view in ("point", "code", *BESIDE["pq"], *BESIDE["lattice"])]
-    return [*tables, f"DROP MACRO IF EXISTS xmr.stored_{space}", *views]
+    dropped = [f"DROP VIEW IF EXISTS xmr.{identifier(view)}_{space}" for view in (*views, "code")]
+    return [*tables, f"DROP MACRO IF EXISTS xmr.stored_{space}", *dropped]
 
 
 def space_statements(
-    space: str, version: int, layout: Layout, metric: Metric, lengths: Sequence[int] = ()
+    space: str, version: int, layout: Layout, form: SqlForm | None, others: Collection[str] = ()
 ) -> list[str]:
     """Statements that publish a version: the views and macros of a space, in place of those of another version.
 
-    To be run in one transaction; a reader sees the whole of one version or of the other. `lengths` are those of the
-    pieces of a lattice's points, from `lengths_query`; without them its codes cannot be read in SQL.
+    To be run in one transaction; a reader sees the whole of one version or of the other. `others` are the views beside
+    the codes that the other version may have. Without a form, or a distance in it, there is no search.
     """
-    beside = BESIDE.get(layout.kind, ()) if layout.kind != "lattice" or lengths else ()
-    kinds = ("code", *beside)
-    views = [f"CREATE VIEW xmr.{kind}_{_checked(space)} AS FROM xmr.{kind}_{space}_v{version:d}" for kind in kinds]
-    if layout.kind == "lattice" and lengths:
-        views.append(_points(space, layout, lengths))
-    return [*drop_statements(space), *views, *_macros(space, layout, metric, bool(views[1:]))]
-
-
-def lengths_query(space: str, version: int) -> tuple[str, str]:
-    """A table, and the query for the lengths of the pieces of a lattice's points where that table exists."""
-    table = f"{BESIDE['lattice'][0]}_{_checked(space)}_v{version:d}"
-    return table, f"SELECT DISTINCT piece, length FROM xmr.{table} ORDER BY piece"
-
-
-def _points(space: str, layout: Layout, lengths: Sequence[int]) -> str:
-    """The view of lattice points: the number of each is taken apart piece by piece, see `SphereLattice.tables`."""
-    step, entry = (f"xmr.{kind}_{space}" for kind in BESIDE["lattice"])
-    parts = [
-        f"""
-        rest_0 AS (
-            SELECT
-                h.item_id, h.modality, (h.w0::HUGEINT + CASE WHEN h.w0 < 0 THEN {2**64} ELSE 0 END)::UBIGINT AS code,
-                (SELECT max(s.rest) FROM {step} AS s) AS rest, []::TINYINT[] AS point
-            FROM xmr.code_{space} AS h
-        )"""
+    tables = ("code", *(form.tables if form else ()))
+    views = [
+        f"CREATE VIEW xmr.{name}_{checked_space(space)} AS FROM xmr.{name}_{space}_v{version:d}" for name in tables
     ]
-    for piece, length in enumerate(lengths):
-        parts.append(f"""
-        rest_{piece + 1} AS (
-            SELECT
-                c.item_id, c.modality, (c.code - s.below) % s.after AS code, c.rest - s.share AS rest,
-                c.point || e.numbers[:{length}] AS point
-            FROM rest_{piece} AS c
-            ASOF JOIN (SELECT * FROM {step} WHERE piece = {piece}) AS s ON c.rest = s.rest AND c.code >= s.below
-            JOIN {entry} AS e ON e.length = {length} AND e.entry = s.first + (c.code - s.below) // s.after
-        )""")
+    if form is not None and form.decoded is not None:
+        views.append(_decoded(space, form.decoded))
+    present = {*others, *(form.views if form else ())}
+    search = _search(space, form) if form is not None and form.distance is not None else ()
+    balance = [_balance(space, form.balance)] if form is not None and form.balance is not None else []
+    return [*drop_statements(space, sorted(present)), *views, *_diagnostics(space, layout), *balance, *search]
+
+
+def _writer(space: str) -> Writer:
+    return Writer(DIALECT, lambda name: f"xmr.{identifier(name)}_{space}")
+
+
+def _decoded(space: str, decoded: Decoded) -> str:
+    """The view of what codes stand for."""
+    columns = _listed(f"v.{quoted(c.name)}::{DIALECT.column_type(c)} AS {quoted(c.name)}" for c in decoded.columns)
+    points = _writer(space).query(f"SELECT h.* FROM xmr.code_{space} AS h", decoded.steps, ("item_id", "modality"))
     return f"""
-        CREATE VIEW xmr.point_{space} AS
-        WITH {_listed(parts)}
-        SELECT c.item_id, c.modality, c.point::FLOAT[{layout.dim}] AS vector
-        FROM rest_{len(lengths)} AS c
+        CREATE VIEW xmr.{identifier(decoded.name)}_{space} AS
+        SELECT v.item_id, v.modality, {columns}
+        FROM ({points}) AS v
         """
 
 
-def _checked(space: str) -> str:
-    """The name, if views and macros may be named by it: no view of one space is then a table of another."""
-    if len(identifier(space, "space")) > LONGEST or re.search(r"_v\d+$", space):
-        raise DataError(f"space {space!r}: at most {LONGEST} characters, not ending in _v and a number")
-    return space
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How codes of one layout are compared with a query.
-
-    The CTE `asked` holds queries in the form that `distance` wants, which is an expression over `asked AS a` and
-    `xmr.code_<space> AS c`. `given` and `chosen` are the CTEs that end in it. `given` makes one row of the macro's
-    parameter q, none where that is NULL. `chosen` makes a row of each stored item in the CTE `chosen`, with its item_id
-    and the modality `wanted` of the answers. `value` is a query for what q takes for the item of the parameter `item`.
-    `codes` begins the name of the view that holds what is compared.
-    """
-
-    given: str
-    chosen: str
-    distance: str
-    value: str
-    radius: str = "p.r_"  # of the distance's type
-    codes: str = "code"
-
-
-def _macros(space: str, layout: Layout, metric: Metric, readable: bool) -> Iterator[str]:
-    columns = [name for name, _ in code_columns(layout)]
-    yield from _diagnostics(space, layout, columns)
-    if layout.kind == "lattice" and not readable:
-        return
-    form = {"bits": _bits, "pq": _pq, "float": _float, "lattice": _lattice}[layout.kind](space, layout, metric)
-    code = f"xmr.{form.codes}_{space}"
-    yield f"""
-        CREATE MACRO xmr.stored_{space}(item) AS (
-            {form.value}
-        )
-        """
+def _search(space: str, form: SqlForm) -> Iterator[str]:
+    """The macros that compare codes `c` with the queries of the CTE `asked`, in the form that the distance wants."""
+    assert form.distance is not None  # as the caller has seen to
+    writer = _writer(space)
+    code = f"xmr.{form.decoded.name if form.decoded else 'code'}_{space}"
+    distance = writer.expression(form.distance)
+    radius = "p.r_::FLOAT" if form.distance.op == "single" else "p.r_"  # of the distance's type
+    given = f"asked AS MATERIALIZED ({writer.query(_given(space, form), (*form.of_query, *form.prepare))})"
+    stored = writer.query("SELECT h.* FROM chosen AS h", (*form.of_code, *form.prepare), ("item_id", "wanted"))
+    chosen = f"asked AS MATERIALIZED ({stored})"
+    yield _stored(space, form, code)
     yield f"""
         CREATE MACRO xmr.topk_{space}(q, k, modality := NULL) AS TABLE
-        WITH {form.given}
-        SELECT c.item_id, c.modality, {form.distance} AS distance
+        WITH {given}
+        SELECT c.item_id, c.modality, {distance} AS distance
         FROM (SELECT modality::VARCHAR AS modality_) AS p, asked AS a, {code} AS c
         WHERE {SAME_KIND}
         ORDER BY distance, c.item_id
@@ -294,11 +147,11 @@ def _macros(space: str, layout: Layout, metric: Metric, readable: bool) -> Itera
         """
     yield f"""
         CREATE MACRO xmr.within_{space}(q, r, modality := NULL) AS TABLE
-        WITH {form.given}
-        SELECT c.item_id, c.modality, {form.distance} AS distance
+        WITH {given}
+        SELECT c.item_id, c.modality, {distance} AS distance
         FROM (SELECT r AS r_, modality::VARCHAR AS modality_) AS p, asked AS a, {code} AS c
         WHERE {SAME_KIND}
-        AND {form.distance} <= {form.radius}
+        AND {distance} <= {radius}
         ORDER BY distance, c.item_id
         """
     yield f"""
@@ -308,8 +161,8 @@ def _macros(space: str, layout: Layout, metric: Metric, readable: bool) -> Itera
             FROM (SELECT item::BIGINT AS item_, modality::VARCHAR AS modality_) AS p
             JOIN {code} AS h ON h.item_id = p.item_
         ),
-        {form.chosen}
-        SELECT c.item_id, c.modality, {form.distance} AS distance
+        {chosen}
+        SELECT c.item_id, c.modality, {distance} AS distance
         FROM asked AS a, {code} AS c
         WHERE c.modality = a.wanted
         AND c.item_id <> a.item_id
@@ -324,9 +177,9 @@ def _macros(space: str, layout: Layout, metric: Metric, readable: bool) -> Itera
             FROM parameters AS p, {code} AS h
             WHERE p.items_ IS NULL OR h.item_id IN (SELECT unnest(l.items_) FROM parameters AS l)
         ),
-        {form.chosen},
+        {chosen},
         found AS (
-            SELECT a.item_id AS query, unnest(min({{'distance': {form.distance}, 'item_id': c.item_id}}, k)) AS hit
+            SELECT a.item_id AS query, {DIALECT.nearest("a.item_id", distance, "c.item_id", "k")} AS hit
             FROM asked AS a, {code} AS c
             WHERE c.modality = a.wanted
             AND c.item_id <> a.item_id
@@ -338,186 +191,32 @@ def _macros(space: str, layout: Layout, metric: Metric, readable: bool) -> Itera
         """
 
 
-def _bits(space: str, layout: Layout, metric: Metric) -> _Form:
-    """Words, exclusive or, and counted bits; exact."""
-    words = range(len(code_columns(layout)))
-    return _Form(
-        given=f"""
-        asked AS MATERIALIZED (
-            SELECT {_listed(f"g.q_[{j + 1}] AS w{j}" for j in words)}
-            FROM {_given("BIGINT", len(words), f"space {space}: a query is a list of BIGINT words")} AS g
+def _stored(space: str, form: SqlForm, code: str) -> str:
+    """The macro that gives the query which asks as a stored item does."""
+    one = f"SELECT h.* FROM (SELECT item::BIGINT AS item_) AS p JOIN {code} AS h ON h.item_id = p.item_"
+    value = _writer(space).query(one, (*form.of_code, *form.as_query))
+    return f"""
+        CREATE MACRO xmr.stored_{space}(item) AS (
+            SELECT s.value FROM ({value}) AS s
         )
-        """,
-        chosen="asked AS MATERIALIZED (SELECT * FROM chosen)",
-        distance=" + ".join(f"bit_count(xor(c.w{j}, a.w{j}))::INTEGER" for j in words),
-        value=f"SELECT [{_listed(f'h.w{j}' for j in words)}] FROM {_one(space)}",
-    )
+        """
 
 
-def _float(space: str, layout: Layout, metric: Metric) -> _Form:
-    """Vectors; sums in DOUBLE, the distance rounded to FLOAT, as in Python."""
-    x = f"c.vector::DOUBLE[{layout.dim}]"
-    distances = {"l2": f"array_distance({x}, a.vector)", "ip": f"array_negative_inner_product({x}, a.vector)"}
-    return _vectors(space, layout, distances.get(metric, _cosine_of(x)))
+def _given(space: str, form: SqlForm) -> str:
+    """A query: the macro's parameter as the list `q`, no row where it is NULL, an error where its length is another."""
+    assert form.query is not None  # where there is a distance
+    what = {"words": "list of BIGINT words", "vector": "vector"}[form.query.numbers]
+    rule = literal(f"space {space}: a query is a {what} of length {form.query.length}, got ")
+    error = DIALECT.error(f"{rule} || len(l.q_)")
+    return f"""
+            SELECT CASE WHEN len(l.q_) = {form.query.length} THEN l.q_ ELSE {error} END AS q
+            FROM (SELECT q::{DIALECT.list_of(form.query.numbers)} AS q_) AS l
+            WHERE l.q_ IS NOT NULL
+            """
 
 
-def _lattice(space: str, layout: Layout, metric: Metric) -> _Form:
-    """Points, decoded on the way; a query is not rounded, and no length counts."""
-    cosine = _cosine_of(f"c.vector::DOUBLE[{layout.dim}]")
-    return _vectors(space, layout, cosine if metric == "cosine" else f"sqrt(2 * {cosine})", codes="point")
-
-
-def _cosine_of(x: str) -> str:
-    return _cosine(f"array_inner_product({x}, a.vector)", f"array_inner_product({x}, {x}) * a.square")
-
-
-def _vectors(space: str, layout: Layout, distance: str, codes: str = "code") -> _Form:
-    """Vectors of the view `codes`, and an expression over the query's and theirs."""
-    d = layout.dim
-    square = "array_inner_product(v.vector, v.vector) AS square"
-    return _Form(
-        given=f"""
-        asked AS MATERIALIZED (
-            SELECT v.vector, {square}
-            FROM (
-                SELECT g.q_::DOUBLE[{d}] AS vector
-                FROM {_given("FLOAT", d, f"space {space}: a query is a vector")} AS g
-            ) AS v
-        )
-        """,
-        chosen=f"""
-        asked AS MATERIALIZED (
-            SELECT v.item_id, v.wanted, v.vector, {square}
-            FROM (SELECT h.item_id, h.wanted, h.vector::DOUBLE[{d}] AS vector FROM chosen AS h) AS v
-        )
-        """,
-        distance=f"({distance})::FLOAT",
-        value=f"SELECT h.vector::FLOAT[] FROM {_one(space, codes)}",
-        radius="p.r_::FLOAT",
-        codes=codes,
-    )
-
-
-def _pq(space: str, layout: Layout, metric: Metric) -> _Form:
-    """Asymmetric distance: for each part a list t of what every symbol adds, made once a query. A stored item asks as
-    its reconstruction does."""
-    codebook, rotation = f"xmr.codebook_{space}", f"xmr.rotation_{space}"
-    parts = range(layout.dim)
-    added = "list_distance({0}, {1}) ** 2" if metric == "l2" else "list_inner_product({0}, {1})"
-    tables = [f"list(e.added ORDER BY e.symbol) FILTER (WHERE e.part = {j}) AS t{j}" for j in parts]
-    total = " + ".join(f"a.t{j}[c.c{j} + 1]" for j in parts)
-    distance = {"l2": f"sqrt({total})", "ip": f"-({total})"}.get(metric)
-    if distance is None:
-        tables += [f"list(e.square ORDER BY e.symbol) FILTER (WHERE e.part = {j}) AS s{j}" for j in parts]
-        squares = " + ".join(f"a.s{j}[c.c{j} + 1]" for j in parts)
-        distance = _cosine(total, f"({squares}) * a.square")
-    piece = "v.vector[b.part * len(b.centroid) + 1 : (b.part + 1) * len(b.centroid)]"
-    centroid = "b.centroid::DOUBLE[]"
-    square = f"list_inner_product({centroid}, {centroid}) AS square"
-    return _Form(
-        given=f"""
-        given AS MATERIALIZED (SELECT l.q_ FROM (SELECT q::FLOAT[]::DOUBLE[] AS q_) AS l WHERE l.q_ IS NOT NULL),
-        turned AS (
-            SELECT list(list_inner_product(t.axis::DOUBLE[], g.q_) ORDER BY t.dimension) AS vector
-            FROM {rotation} AS t, given AS g
-        ),
-        width AS (SELECT sum(len(b.centroid)) AS width FROM {codebook} AS b WHERE b.symbol = 0),
-        vectors AS MATERIALIZED (
-            SELECT
-                {_of_length("coalesce(t.vector, g.q_)", "w.width", f"space {space}: a query is a vector")} AS vector,
-                list_inner_product(g.q_, g.q_) AS whole
-            FROM given AS g, turned AS t, width AS w
-        ),
-        entries AS (
-            SELECT b.part, b.symbol, {added.format(piece, centroid)} AS added, {square}, v.whole
-            FROM {codebook} AS b, vectors AS v
-        ),
-        asked AS MATERIALIZED (
-            SELECT {_listed(tables)}, any_value(e.whole) AS square
-            FROM entries AS e
-            HAVING count(*) > 0
-        )
-        """,
-        chosen=f"""
-        symbols AS (
-            SELECT
-                h.item_id, h.wanted,
-                unnest(range({layout.dim})) AS part, unnest([{_listed(f"h.c{j}" for j in parts)}]) AS symbol
-            FROM chosen AS h
-        ),
-        entries AS (
-            SELECT
-                s.item_id, s.wanted, s.symbol AS own, b.part, b.symbol,
-                {added.format("o.centroid::DOUBLE[]", centroid)} AS added, {square}
-            FROM symbols AS s
-            JOIN {codebook} AS o ON o.part = s.part AND o.symbol = s.symbol
-            JOIN {codebook} AS b ON b.part = s.part
-        ),
-        asked AS MATERIALIZED (
-            SELECT e.item_id, e.wanted, {_listed(tables)}, sum(e.square) FILTER (WHERE e.symbol = e.own) AS square
-            FROM entries AS e
-            GROUP BY e.item_id, e.wanted
-        )
-        """,
-        distance=f"({distance})::FLOAT",
-        value=f"""
-            SELECT coalesce({_turned_back("v.vector", rotation)}, v.vector)::FLOAT[]
-            FROM (
-                SELECT flatten(list(b.centroid ORDER BY b.part)) AS vector
-                FROM {_one(space)}
-                JOIN {codebook} AS b ON b.symbol = [{_listed(f"h.c{j}" for j in parts)}][b.part + 1]
-                HAVING count(*) > 0
-            ) AS v
-        """,
-        radius="p.r_::FLOAT",
-    )
-
-
-def _one(space: str, codes: str = "code") -> str:
-    """What follows FROM: the code `h` of the item that a macro's parameter names."""
-    return f"(SELECT item::BIGINT AS item_) AS p JOIN xmr.{codes}_{space} AS h ON h.item_id = p.item_"
-
-
-def _turned_back(vector: str, rotation: str) -> str:
-    """A scalar query: the vector before the rotation, whose axes are orthonormal; NULL where there is none."""
-    return f"""(
-                SELECT list(s.coordinate ORDER BY s.place)
-                FROM (
-                    SELECT p.place, sum(p.coordinate * {vector}[p.dimension + 1]) AS coordinate
-                    FROM (
-                        SELECT
-                            t.dimension, unnest(t.axis)::DOUBLE AS coordinate,
-                            generate_subscripts(t.axis, 1) AS place
-                        FROM {rotation} AS t
-                    ) AS p
-                    GROUP BY p.place
-                ) AS s
-            )"""
-
-
-def _cosine(product: str, squares: str) -> str:
-    """1 - cosine, 1 where a vector is zero."""
-    return f"greatest(round(1 - coalesce(({product}) / nullif(sqrt({squares}), 0), 0), {DECIMALS}), 0)"
-
-
-def _given(kind: str, length: int, rule: str) -> str:
-    """A derived table: the macro's parameter as the list `q_`, no row where it is NULL."""
-    return f"""(
-                SELECT {_of_length("l.q_", str(length), rule)} AS q_
-                FROM (SELECT q::{kind}[] AS q_) AS l
-                WHERE l.q_ IS NOT NULL
-            )"""
-
-
-def _of_length(query: str, length: str, rule: str) -> str:
-    """An expression: the query, or an error where its length is another."""
-    complaint = f"'{rule} of length ' || {length} || ', got ' || len({query})"
-    return f"CASE WHEN len({query}) = {length} THEN {query} ELSE error({complaint}) END"
-
-
-def _diagnostics(space: str, layout: Layout, columns: Sequence[str]) -> Iterator[str]:
-    code = _listed(f"c.{column}" for column in columns)
-    chosen = f"FROM (SELECT modality::VARCHAR AS modality_) AS p, xmr.code_{space} AS c WHERE {SAME_KIND}"
+def _diagnostics(space: str, layout: Layout) -> Iterator[str]:
+    code = _listed(f"c.{quoted(column.name)}" for column in layout.columns)
     yield f"""
         CREATE MACRO xmr.counts_{space}() AS TABLE
         SELECT g.modality, sum(g.items)::BIGINT AS items, count(*) AS codes
@@ -528,28 +227,35 @@ def _diagnostics(space: str, layout: Layout, columns: Sequence[str]) -> Iterator
     yield f"""
         CREATE MACRO xmr.collisions_{space}(modality := NULL) AS TABLE
         SELECT count(*) AS items, list(c.item_id ORDER BY c.item_id) AS item_ids
-        {chosen}
+        {_of_modality(space)}
         GROUP BY {code}
         HAVING count(*) > 1
         ORDER BY items DESC, item_ids
         """
-    if layout.kind == "bits":
-        ones = _listed(f"avg(c.w{i // 64} >> {i % 64} & 1)" for i in range(layout.dim))
-        yield f"""
+
+
+def _of_modality(space: str) -> str:
+    return f"FROM (SELECT modality::VARCHAR AS modality_) AS p, xmr.code_{space} AS c WHERE {SAME_KIND}"
+
+
+def _balance(space: str, balance: Balance) -> str:
+    columns = [f"c.{quoted(name)}" for name in balance.columns]
+    if balance.of == "bits":
+        ones = _listed(f"avg({columns[i // 64]} >> {i % 64} & 1)" for i in range(balance.count))
+        return f"""
         CREATE MACRO xmr.balance_{space}(modality := NULL) AS TABLE
         SELECT b.bit, b.ones, -coalesce(b.ones * log2(nullif(b.ones, 0)), 0)
             - coalesce((1 - b.ones) * log2(nullif(1 - b.ones, 0)), 0) AS entropy
-        FROM (SELECT unnest(range({layout.dim})) AS bit, unnest([{ones}]) AS ones {chosen}) AS b
+        FROM (SELECT unnest(range({balance.count})) AS bit, unnest([{ones}]) AS ones {_of_modality(space)}) AS b
         ORDER BY b.bit
         """
-    if layout.kind == "pq":
-        yield f"""
+    return f"""
         CREATE MACRO xmr.balance_{space}(modality := NULL) AS TABLE
         SELECT
             s.part, count(*) AS symbols, max(s.share) AS largest, -sum(s.share * log2(s.share)) AS entropy
         FROM (
             SELECT u.part, u.symbol, count(*) / sum(count(*)) OVER (PARTITION BY u.part) AS share
-            FROM (SELECT unnest(range({layout.dim})) AS part, unnest([{code}]) AS symbol {chosen}) AS u
+            FROM (SELECT {DIALECT.spread(columns, "part", "symbol")} {_of_modality(space)}) AS u
             GROUP BY u.part, u.symbol
         ) AS s
         GROUP BY s.part

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Range, Seed
+from xmr_core.plugin import Range, Seed, vector_form
 from xmr_core.plugin import distances as all_pairs
 
 XMR_API = 1
@@ -64,9 +64,9 @@ class Pivots(xmr.Indexer):
         self.require_fit()
         return PivotIndex(self, codes)
 
-    def sql(self) -> xmr.SqlDistance:
-        """DuckDB knows this distance."""
-        return xmr.SqlDistance("float", "l2")
+    def sql_form(self, layout: xmr.Layout, metric: xmr.Metric) -> xmr.SqlForm:
+        """SQL knows this distance."""
+        return vector_form(layout.dim, metric)
 
 
 class PivotIndex(xmr.Index):

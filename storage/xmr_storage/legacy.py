@@ -1,0 +1,45 @@
+"""How spaces were described before they described themselves: layouts and forms of libraries without `xmr.forms`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from xmr_core.errors import StateError, UnknownComponentError
+from xmr_core.types import Layout
+
+if TYPE_CHECKING:
+    from xmr_core.sql import SqlForm
+    from xmr_core.store import SpaceRecord
+
+__all__ = ["LAYOUTS", "TABLES", "form_of", "layout_of"]
+
+LAYOUTS: Mapping[str, Callable[[int, int], Layout]] = {  # of `dim` and `symbol_bits`
+    "bits": lambda dim, _: Layout.bits(dim),
+    "pq": lambda dim, bits: Layout.symbols(dim, bits or 8, name="pq"),
+    "lattice": lambda dim, bits: Layout.number(dim, bits, name="lattice"),
+    "float": lambda dim, _: Layout.vectors(dim),
+}
+TABLES = ("codebook", "rotation", "step", "entry")  # that a version may have beside its codes
+
+
+def layout_of(name: str, dim: int, symbol_bits: int) -> Layout:
+    """The layout that three columns of `xmr.spaces` said. Raises StateError on one that never was."""
+    if name not in LAYOUTS:
+        raise StateError(f"layout {name!r}: the library does not say which columns it has")
+    return LAYOUTS[name](dim, symbol_bits)
+
+
+def form_of(space: SpaceRecord) -> SqlForm | None:
+    """The form that the space's indexer, the last of its parts, gives; None where it has none or is not installed."""
+    from xmr_core.registry import default
+
+    part = space.parts[-1] if space.parts else None
+    if part is None or part.role != "indexer":
+        return None
+    try:
+        indexer = default().find("indexer", part.name)
+    except UnknownComponentError:
+        return None
+    form: SqlForm | None = indexer.load(part.options, part.state, part.version).sql_form(space.layout, space.metric)
+    return form
