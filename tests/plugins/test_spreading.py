@@ -295,6 +295,21 @@ def test_sql_decodes_compares_and_asks_by_stored_items(tmp_path: Path, recipe: s
         assert not other.sql("SELECT 1 FROM duckdb_views() WHERE view_name = 'point_even'").fetchall()
 
 
+def test_a_symmetric_distance_is_decoded_in_sql_and_not_searched(tmp_path: Path) -> None:
+    """SQL would compare the query itself, where the index compares its point: 0.44 for what is at distance 0."""
+    x = directions(50, 24)
+    with xmr.open(tmp_path / "x.duckdb") as db:
+        db.add_embeddings(x, "even", "lattice(r2=10, distance='symmetric')")
+        assert db.search(vector=x[7], k=1, space="even").distances.tolist() == [[0.0]]
+        assert len(db.sql("FROM xmr.point_even").fetchall()) == 50
+        macros = """
+            SELECT DISTINCT function_name FROM duckdb_functions()
+            WHERE schema_name = 'xmr' AND function_name LIKE '%_even'
+            ORDER BY ALL
+            """
+        assert db.sql(macros).fetchall() == [("collisions_even",), ("counts_even",)]
+
+
 def test_a_lattice_of_too_many_pieces_stays_unread_in_sql(tmp_path: Path) -> None:
     with xmr.open(tmp_path / "x.duckdb") as db:
         db.add_embeddings(directions(20, 300), "long", "lattice(r2=3)")

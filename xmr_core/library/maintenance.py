@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xmr_core.codes import words_of
 from xmr_core.library import query
 from xmr_core.library.session import Session
 
@@ -56,9 +57,7 @@ def _encode_text(session: Session, text: str, space: str | None) -> list[int] | 
     values = query.encode(session, text, None, space).values[0]
     if values.dtype != np.uint8:
         return [float(value) for value in values]
-    words = np.zeros(-(-len(values) // 8) * 8, np.uint8)
-    words[: len(values)] = values
-    return [int(word) for word in words.view("<i8")]
+    return [int(word) for word in words_of(values[None])[0]]
 
 
 def export(session: Session, folder: str | Path) -> Path:
