@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from xmr_core.codes import words_of
+from xmr_core.search.codes import words_of
 from xmr_core.sql import SqlForm
 from xmr_core.types import IMAGE, TEXT, Codes, Layout
 from xmr_hamming.sql import bit_form

@@ -1,4 +1,4 @@
-"""What is public: `xmr_core`, `xmr_core.plugin`, `xmr_core.sql`, documented to the last name; plugins use nothing else."""
+"""What is public: `xmr_core`, `xmr_core.plugin`, `xmr_core.sql`, documented to the last name; plugins use no more."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from xmr_core.codes import Column
 from xmr_core.errors import DataError, StateError
+from xmr_core.search.codes import Column
 
 __all__ = [
     "FUNCTIONS",

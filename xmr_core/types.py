@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.codes import Codes, Column, Layout
 from xmr_core.errors import DataError
+from xmr_core.search.codes import Codes, Column, Layout
 
 __all__ = [
     "IMAGE",

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xmr_core.codes import words_of
 from xmr_core.errors import DataError
+from xmr_core.search.codes import words_of
 from xmr_core.search.vector_indexer import vector_form
 from xmr_core.sql import SqlForm
 from xmr_core.types import IMAGE, TEXT, Codes, Layout, Metric, unpack_bits

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xmr_core.codes import words_of
 from xmr_core.library import query
 from xmr_core.library.session import Session
+from xmr_core.search.codes import words_of
 
 __all__ = ["drop", "drop_answerer", "export", "publish", "register", "restore", "sql"]
 
