@@ -154,6 +154,11 @@ def _search(space: str, form: SqlForm) -> Iterator[str]:
         AND {distance} <= {radius}
         ORDER BY distance, c.item_id
         """
+    yield from _by_item(space, code, distance, chosen)
+
+
+def _by_item(space: str, code: str, distance: str, chosen: str) -> Iterator[str]:
+    """The macros whose queries are stored items: `chosen` makes those of the CTE of that name the CTE `asked`."""
     yield f"""
         CREATE MACRO xmr.like_{space}(item, k, modality := NULL) AS TABLE
         WITH chosen AS (
