@@ -21,8 +21,8 @@ from rich.table import Table
 
 import xmr_core as xmr
 from xmr_core import datasets
-from xmr_core.library.answers import Learnt
 from xmr_core.library.run import LibraryRun
+from xmr_core.library.vqa import Learnt
 from xmr_core.progress import encode_cached, use_run
 
 SHOWN = 12  # questions whose attention is kept

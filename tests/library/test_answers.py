@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.library import Library
-from xmr_core.library.answers import Learnt
+from xmr_core.library.vqa import Learnt
 from xmr_core.testing import conformance
 from xmr_core.vqa import accuracies, frequent_answers
 

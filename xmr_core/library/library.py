@@ -20,13 +20,13 @@ from xmr_core.datasets.readers import Source
 from xmr_core.errors import ConfigError
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
-from xmr_core.library import answers, comparison, evaluation, fitting, ingest, maintenance, query
-from xmr_core.library.answers import AnswerEvaluation, Learnt
+from xmr_core.library import comparison, evaluation, fitting, ingest, maintenance, query, vqa
 from xmr_core.library.evaluation import Evaluation, Measure
 from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed
+from xmr_core.library.vqa import AnswerEvaluation, Learnt
 from xmr_core.options import as_int
 from xmr_core.recipes import Recipe
 from xmr_core.store import Store
@@ -231,7 +231,7 @@ class Library:
         run resumes from its last checkpoint when it is called again with the same recipe, seed and questions.
         """
         learner = Learnt.parse(recipe).called(check_name(name), check_seed(seed))
-        learned = answers.learn(self.store, learner, questions, self._session.progress)
+        learned = vqa.learn(self.store, learner, questions, self._session.progress)
         self._session.forget()
         return learned
 
@@ -251,7 +251,7 @@ class Library:
         """
         most = as_int(k, "k", 1, error=ConfigError)
         learned = self.answerer(name)
-        questions = answers.asked(self.store, image, question, item)
+        questions = vqa.asked(self.store, image, question, item)
         with self._session.run():
             return learned.ask(questions, most)
 
@@ -262,7 +262,7 @@ class Library:
         """
         learned = self.answerer(name)
         with self._session.run():
-            return answers.evaluate(self.store, learned, questions)
+            return vqa.evaluate(self.store, learned, questions)
 
     def answerers(self) -> list[str]:
         """The names of the answerers."""

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xmr_core.errors import DataError
-from xmr_core.library.answers import Learnt
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import Space
+from xmr_core.library.vqa import Learnt
 from xmr_core.progress import use_run
 from xmr_core.store import Store
 
