@@ -59,7 +59,7 @@ class Lattice(xmr.Indexer[LatticeConfig]):
 
     def check_width(self, width: int) -> None:
         """Raise ConfigError where no lattice, or another one, fits vectors of so many dimensions."""
-        if self.config.dim not in (0, width):
+        if self.config.dim not in (None, width):
             raise xmr.ConfigError("dim", self.config.dim, f"the vectors have {width} dimensions")
         sphere_lattice(width, self.config.r2 or largest_r2(width))
 
