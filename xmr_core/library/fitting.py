@@ -57,7 +57,7 @@ def _training(store: Store) -> str | None:
     if store.has_split("train"):
         return "split = 'train'"
     if store.has_split("query") or store.has_split("test"):
-        return "split IS NULL OR split::VARCHAR NOT IN ('query', 'test')"
+        return "split IS NULL OR CAST(split AS VARCHAR) NOT IN ('query', 'test')"
     return None
 
 
