@@ -75,15 +75,20 @@ def search(
             explain=explain is not None,
             rerank=rerank,
         )
-        if explain is not None:
-            found.draw(explain)
-            printing.note(f"wrote {explain}")
-        for sheet in filter(None, (html, png)):
-            _write_sheet(db, found, text or image or item, sheet)
+        _write(db, found, text or image or item, explain, html, png)
         if as_json:
             printing.as_json({"query": _asked(text=text, image=image, item=item), **_facts(found)})
         else:
             print_hits(db, found)
+
+
+def _write(db: Library, found: Results, query: object, explain: Path | None, *sheets: Path | None) -> None:
+    """Write the drawing of the attention and the contact sheets that were asked for."""
+    if explain is not None:
+        found.draw(explain)
+        printing.note(f"wrote {explain}")
+    for sheet in filter(None, sheets):
+        _write_sheet(db, found, query, sheet)
 
 
 def _asked(**given: Any) -> dict[str, Any]:
