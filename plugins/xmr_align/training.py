@@ -56,11 +56,7 @@ class Training(Trainer[Links]):
         ]
         optimiser = torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.decay, fused=True)
         epochs = config.epochs or epochs_for(len(self.learn), config.batch)
-        super().__init__("contrastive", heads, optimiser, epochs, config.seed)
-
-    def rate(self, epoch: float) -> float:
-        """One cycle."""
-        return self.highest * one_cycle(epoch / self.epochs)
+        super().__init__("contrastive", heads, optimiser, epochs, config.rate, one_cycle, config.seed)
 
     def clip(self) -> None:
         """The gradient's length."""
