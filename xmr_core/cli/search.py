@@ -63,17 +63,7 @@ def search(
         raise DataError(f"{image}: no such picture")
     with opened(file) as db:
         found = db.search(
-            text=text,
-            image=image,
-            item=item,
-            k=k,
-            within=within,
-            where=where,
-            modality=modality,
-            space=space,
-            exact=exact,
-            explain=explain is not None,
-            rerank=rerank,
+            text, image, None, item, k, within, where, modality, space, exact, explain is not None, rerank
         )
         _write(db, found, text or image or item, explain, html, png)
         if as_json:
