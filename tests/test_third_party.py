@@ -19,6 +19,7 @@ import xmr_core as xmr
 from xmr_core.registry import Registry
 
 SOURCE = Path(__file__).parent / "third_party" / "xmr-nearby"
+RESIDUAL = Path(__file__).parent / "third_party" / "xmr-residual"
 
 USE = """
 import sys
@@ -30,6 +31,20 @@ with xmr.open(sys.argv[1]) as db:
     db.add_embeddings(vectors.values, "mine", recipe="pivots(pivots=4)", ids=range(200))
 with xmr.open(sys.argv[1]) as db:
     print(*db.search(vector=vectors.values[17], k=3).ids[0])
+"""
+
+
+IN_SQL = """
+import sys
+import xmr_core as xmr
+from xmr_core.testing import clustered
+
+vectors = clustered("l2", n=200)
+with xmr.open(sys.argv[1]) as db:
+    db.add_embeddings(vectors.values, "mine", recipe="residual(stages=3)", ids=range(200))
+    print(*db.search(vector=vectors.values[17], k=5).ids[0])
+    print(*(row[0] for row in db.sql("FROM xmr.topk_mine($1, 5)", [vectors.values[17].tolist()]).fetchall()))
+    print(*db.store.db.columns("code_mine_v1"))
 """
 
 
@@ -95,19 +110,29 @@ def _run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def environment_with(source: Path, folder: Path) -> Environment:
+    """An environment with a distribution, installed by pip from its source, offline."""
+    copy = shutil.copytree(source, folder / "source")
+    environment = Environment(folder / "environment")
+    environment.pip(
+        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(copy)
+    )
+    return environment
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment with the plugin, installed by pip from its source, offline."""
+    """An environment with the plugin of the page for authors."""
     return environment_with(SOURCE, tmp_path_factory.mktemp("third_party"))
 
 
-def environment_with(source: Path, folder: Path) -> Environment:
-    copied = shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = Environment(folder / "environment")
-    environment.pip(
-        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(copied)
-    )
-    return environment
+def test_codes_of_a_strangers_layout_are_searched_in_sql(tmp_path: Path) -> None:
+    environment = environment_with(RESIDUAL, tmp_path)
+    python, in_sql, columns = environment(IN_SQL, str(tmp_path / "mine.duckdb")).splitlines()
+    assert in_sql == python
+    assert columns == "item_id modality c0 c1 c2 square"
+    output = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(RESIDUAL / "test_xmr_residual.py"))
+    assert "indexer residual(stages=4): " in output and " checks ran" in output
 
 
 def test_an_installed_plugin_is_found_and_used(installed: Environment, tmp_path: Path) -> None:

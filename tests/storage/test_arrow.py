@@ -115,3 +115,9 @@ def test_numbers_that_a_row_cannot_hold_are_refused() -> None:
         xmr.Layout.number(3, bits=8).pack({"w0": np.array([300], np.uint64)})
     with pytest.raises(xmr.DataError, match="expected Column"):
         xmr.Layout.vectors(3).pack({"vector": np.zeros((2, 4), np.float32)})
+
+
+def test_no_codes_are_packed_as_no_rows() -> None:
+    layout = xmr.Layout("mixed", (Column("c0", "uint8"), Column("rest", "int16", 3)), 4)
+    nothing = layout.pack({"c0": np.empty(0, np.int64), "rest": np.empty((0, 3))})
+    assert nothing.shape == (0, 7)

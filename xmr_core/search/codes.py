@@ -114,8 +114,9 @@ class Layout:
                 raise DataError(f"column {column.name!r}: expected {column}, got an array of {array.shape}")
             if column.bits and array.size and int(array.max()) >> 8 * column.nbytes:
                 raise DataError(f"column {column.name!r}: {array.max()} takes more than {column.nbytes} bytes")
-            plain = np.ascontiguousarray(array, _dtype(column))
-            parts.append(plain.reshape(len(array), -1).view(np.uint8).reshape(len(array), -1)[:, : column.nbytes])
+            plain = np.ascontiguousarray(array, _dtype(column)).view(np.uint8)
+            whole = SIZES[column.dtype] * (1 if column.width is None else column.width)
+            parts.append(plain.reshape(len(array), whole)[:, : column.nbytes])
         return np.concatenate(parts, axis=1)
 
     def unpack(self, rows: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
