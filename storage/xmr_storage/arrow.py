@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from xmr_core.errors import StateError
 from xmr_core.types import Codes, Column, Layout
+from xmr_storage.kinds import arrow_type
 
 __all__ = [
     "array_of_blob",
@@ -90,32 +91,11 @@ def typed(table: pa.Table, kinds: Mapping[str, str]) -> pa.Table:
     for name, kind in kinds.items():
         vector = re.fullmatch(r"([A-Z]+)\[(\d+)\]", kind)
         if vector:
-            dtype = _arrow_type(vector[1]).to_pandas_dtype()
+            dtype = arrow_type(vector[1]).to_pandas_dtype()
             made[name] = vector_column(vectors_of_column(table[name], int(vector[2]), dtype))
         else:
-            made[name] = table[name].cast(_arrow_type(kind))
+            made[name] = table[name].cast(arrow_type(kind))
     return pa.table(made)
-
-
-def _arrow_type(kind: str) -> pa.DataType:
-    """The Arrow type of a SQL type; lists may be nested."""
-    if kind.endswith("[]"):
-        return pa.list_(_arrow_type(kind[:-2]))
-    return {
-        "BIGINT": pa.int64(),
-        "UBIGINT": pa.uint64(),
-        "INTEGER": pa.int32(),
-        "SMALLINT": pa.int16(),
-        "TINYINT": pa.int8(),
-        "UTINYINT": pa.uint8(),
-        "FLOAT": pa.float32(),
-        "DOUBLE": pa.float64(),
-        "VARCHAR": pa.string(),
-        "BLOB": pa.binary(),
-        "BOOLEAN": pa.bool_(),
-        "DATE": pa.date32(),
-        "TIMESTAMP": pa.timestamp("us"),
-    }[kind]
 
 
 def _numpy(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:

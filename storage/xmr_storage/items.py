@@ -66,8 +66,8 @@ class SqlItems(Store):
             self.db.insert("items", table)
             if metadata:
                 columns = {name: own.column(name, values) for name, values in metadata.items()}
-                own.fit_columns(self.db, columns)
-                self.db.insert("metadata", pa.table({"item_id": rows.ids, **columns}))
+                fitting = own.fit_columns(self.db, columns)
+                self.db.insert("metadata", pa.table({"item_id": rows.ids, **fitting}))
 
     def metadata_columns(self) -> list[str]:
         return own.names(self.db)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from xmr_core.datasets.columns import is_missing
 from xmr_core.errors import DataError
 from xmr_storage.quoting import quoted
 
@@ -17,7 +20,7 @@ __all__ = ["CATALOG", "column", "fit_columns", "make_catalog", "names"]
 
 CATALOG = ("item_id", "modality", "key", "source", "text")  # the columns of xmr.catalog before the user's
 RESERVED = ("item_id", "modality", "key", "content", "source", "text", "data")
-HOLDS = {("DOUBLE", "BIGINT"), ("TIMESTAMP", "DATE")}  # (a, b): column type a takes values of b as they are
+EXACT = 1 << 53  # the largest whole number up to which a double holds all
 
 
 def names(con: Connection) -> list[str]:
@@ -39,30 +42,64 @@ def make_catalog(con: Connection) -> None:
         )
 
 
-def fit_columns(con: Connection, columns: Mapping[str, pa.Array]) -> None:
+def fit_columns(con: Connection, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """Add the columns that are new, and widen those that could not hold the values as they are.
 
-    Raises DataError on names that cannot be columns, and on values of another type than the column's.
+    Returns the values under the names of the columns, in their types. Raises DataError on names that cannot be columns,
+    and on values of another type than the column's.
     """
+    from xmr_storage.kinds import arrow_type, filled_in, sql_type
+
     _check_names(list(columns))
     known = {name.lower(): (name, kind) for name, kind in con.columns("metadata").items()}
-    changed = False
+    fitting, changed = {}, False
     for given, values in columns.items():
         name, old = known.get(given.lower(), (given, None))
-        new = _sql_type(values)
+        kind = filled_in(values.type) if old is None else _kind_for_both(con, given, name, arrow_type(old), values)
         if old is None:
-            con.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {new or 'VARCHAR'}")
-        elif new in (None, old) or (old, new) in HOLDS:
-            continue
-        elif (new, old) in HOLDS or not con.rows(
-            f"SELECT 1 FROM xmr.metadata WHERE {quoted(name)} IS NOT NULL LIMIT 1"
-        ):
-            con.retype("metadata", quoted(name), str(new))
-        else:
-            raise DataError(f"metadata {given!r}: the column holds {old}, these values are {new}; give one type")
-        changed = True
+            con.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {sql_type(kind)}")
+        elif kind != arrow_type(old):
+            con.retype("metadata", quoted(name), sql_type(kind))
+        changed = changed or old is None or kind != arrow_type(old)
+        fitting[name] = values.cast(kind)
     if changed:
         make_catalog(con)
+    return fitting
+
+
+def _kind_for_both(con: Connection, given: str, name: str, old: pa.DataType, values: pa.Array) -> pa.DataType:
+    """The type of a column that holds what it holds and these values too. Raises DataError."""
+    import pyarrow as pa
+
+    from xmr_storage.kinds import filled_in, sql_type, wider
+
+    if _fits(values, old):
+        return old
+    filled = con.rows(f"SELECT 1 FROM xmr.metadata WHERE {quoted(name)} IS NOT NULL LIMIT 1")
+    kind = wider(old, values.type) if filled else filled_in(values.type)
+    if kind == pa.float64() and old == pa.int64():
+        query = f"SELECT 1 FROM xmr.metadata WHERE {quoted(name)} NOT BETWEEN -{EXACT} AND {EXACT} LIMIT 1"
+        kind = None if con.rows(query) else kind
+    if kind is None or not _fits(values, kind):
+        raise DataError(
+            f"metadata {given!r}: the column holds {sql_type(old)}, these values are {sql_type(values.type)}; "
+            "give one type"
+        )
+    return kind
+
+
+def _fits(values: pa.Array, kind: pa.DataType) -> bool:
+    """True where a column of this type holds the values as they are."""
+    import pyarrow as pa
+
+    from xmr_storage.kinds import is_exact, wider
+
+    if wider(kind, values.type) != kind and not (is_exact(kind) and is_exact(values.type)):
+        return False
+    try:
+        return bool(values.cast(kind).type == kind)
+    except pa.ArrowException:
+        return False
 
 
 def _check_names(given: Sequence[str]) -> None:
@@ -75,34 +112,54 @@ def _check_names(given: Sequence[str]) -> None:
         raise DataError(f"metadata {', '.join(given)}: two names differ by case alone, which SQL takes for one name")
 
 
-def column(name: str, values: Sequence[Any]) -> pa.Array:
-    """The values of one column of metadata. Raises DataError where they have no common type."""
+def column(name: str, values: Sequence[Any] | pa.Array) -> pa.Array:
+    """The values of one column of metadata, in the type that its column has.
+
+    What pandas writes for a missing value (NaN, NaT, NA) is missing in every type but floating numbers, and there where
+    nothing else is in a list. Raises DataError where the values have no common type, or one that no column can have.
+    """
     import pyarrow as pa
 
+    from xmr_storage.kinds import plain_type
+
+    made = _array(name, values)
+    if isinstance(made, pa.ChunkedArray):
+        made = made.combine_chunks()
+    kind = plain_type(made.type)
+    if kind is None:
+        raise DataError(f"metadata {name!r}: no column can hold {made.type}; give texts or numbers")
+    if pa.types.is_dictionary(made.type):
+        made = made.dictionary_decode()
+    try:
+        return made.cast(kind)
+    except pa.ArrowException as error:
+        raise DataError(f"metadata {name!r}: {error}; times are kept in microseconds") from None
+
+
+def _array(name: str, values: Any) -> pa.Array:
+    import pyarrow as pa
+
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    if isinstance(values, np.ndarray) and values.ndim == 2:  # a list of numbers an item
+        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype != object:
+        return pa.array(values)
     try:
         made = pa.array(values)
-    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:  # Arrow's own are among them
+    except (ValueError, TypeError, NotImplementedError, OverflowError):  # Arrow's own are among them
+        made = _without_missing(name, values)
+    nothing = pa.types.is_floating(made.type) and np.isnan(made.drop_null().to_numpy(zero_copy_only=False)).all()
+    return pa.nulls(len(made)) if nothing else made
+
+
+def _without_missing(name: str, values: Sequence[Any]) -> pa.Array:
+    """Values of objects among which some are missing, or whole numbers that take all 64 bits."""
+    import pyarrow as pa
+
+    given = [None if is_missing(value) else value for value in values]
+    whole = all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in given)
+    try:
+        return pa.array(given, pa.uint64()) if whole and any(given) else pa.array(given)
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
         raise DataError(f"metadata {name!r}: its values have no common type ({error})") from None
-    if pa.types.is_float16(made.type):
-        return made.cast(pa.float32())
-    if pa.types.is_timestamp(made.type) and made.type.tz:  # else the session's time zone would decide
-        return made.cast(pa.timestamp("us"))  # UTC
-    return made
-
-
-def _sql_type(values: pa.Array) -> str | None:
-    """The type of the column that is made for these values; None where all are missing."""
-    import pyarrow.types as types
-
-    if types.is_null(values.type):
-        return None
-    for is_type, name in (
-        (types.is_boolean, "BOOLEAN"),
-        (types.is_integer, "BIGINT"),
-        (types.is_floating, "DOUBLE"),
-        (types.is_timestamp, "TIMESTAMP"),
-        (types.is_date, "DATE"),
-    ):
-        if is_type(values.type):
-            return name
-    return "VARCHAR"

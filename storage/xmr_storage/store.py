@@ -114,6 +114,10 @@ class SqlStore(SqlItems, SqlSpaces):
         """All rows of a query."""
         return self.db.rows(query, parameters)
 
+    def columns(self, table: str) -> dict[str, str]:
+        """The columns of a table of the library and their types."""
+        return self.db.columns(table)
+
     def export(self, folder: Path) -> None:
         """Write a Parquet file a table; any `SqlStore` can restore them."""
         transfer.export(self.db, folder)

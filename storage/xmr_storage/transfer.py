@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import uuid
 from pathlib import Path
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["export", "restore"]
 
 MANIFEST = "library.json"
-PLAIN_TYPES = {
-    *("BIGINT", "UBIGINT", "INTEGER", "SMALLINT", "TINYINT", "UTINYINT", "FLOAT", "DOUBLE"),
-    *("VARCHAR", "BLOB", "BOOLEAN", "DATE", "TIMESTAMP"),
-}
 
 
 def export(con: Connection, folder: Path) -> None:
@@ -84,8 +79,9 @@ def restore(con: Connection, folder: Path) -> None:
 
 def _plain_type(kind: str) -> str:
     """A column type of a manifest, if it is one that a library uses: the text goes into SQL."""
-    base = str(kind).split("[", 1)[0]
-    size = str(kind)[len(base) :]
-    if base not in PLAIN_TYPES or not re.fullmatch(r"(\[\d*\])?", size):
-        raise StorageError(f"the export has a column of type {kind!r}, which no library has")
-    return kind
+    from xmr_storage.kinds import arrow_type, sql_type
+
+    try:
+        return sql_type(arrow_type(str(kind)))
+    except ValueError as error:
+        raise StorageError(f"the export has a column of type {kind!r}, which no library has") from error
