@@ -112,10 +112,10 @@ def _run(command: list[str], folder: Path) -> str:
 
 def environment_with(source: Path, folder: Path) -> Environment:
     """An environment with a distribution, installed by pip from its source, offline."""
-    copy = shutil.copytree(source, folder / "source")
+    copied = shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
     environment = Environment(folder / "environment")
     environment.pip(
-        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(copy)
+        "install", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", str(copied)
     )
     return environment
 
