@@ -142,12 +142,13 @@ def _character() -> re.Pattern[str]:
 def vocabulary(
     encoder: xmr.Encoder, pairs: xmr.Pairs, read: Callable[[xmr.Items], Iterable[list[str]]]
 ) -> tuple[list[tuple[str, int]], int]:
-    """Words of the linked texts and in how many they occur, most frequent first; and how many texts these are.
+    """Words of the linked texts (of all, if none is linked) and in how many they occur, most frequent first; how many
+    texts these are.
 
     `read` gives the words of each text that count; `encoder.config` has `min_count`, `max_words`. Raises DataError on
     blank texts, and where no word is left.
     """
-    texts = pairs.texts.take(np.unique(pairs.links[:, 1]))
+    texts = pairs.texts.take(np.unique(pairs.links[:, 1])) if len(pairs.links) else pairs.texts
     occurrences: Counter[str] = Counter()  # texts a word occurs in
     for words in read(texts):
         occurrences.update(set(words))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
@@ -110,8 +111,9 @@ def _shares(split: str) -> str | float | dict[str, float]:
 def fit(
     file: File,
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Components joined by >>, in quotes; `xmr plugins` lists them.")
-    ],
+        str | None,
+        typer.Argument(metavar="RECIPE", help="Components joined by >>, in quotes; without it one is chosen."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the space is called, here and in SQL.")] = None,
     where: Annotated[
         str | None,
@@ -122,11 +124,14 @@ def fit(
 ) -> None:
     """Train a recipe, encode every item, store the codes, publish the space.
 
-    A recipe is an encoder, any number of fusers, and an indexer. Fitting under a known name makes a new version, and
-    the old one serves until the new one is ready. A fit that was stopped goes on when the same command is given again.
+    Without a recipe, one is chosen that suits what is in the library, by held-out recall if several do, and the choice
+    is explained. A recipe is an encoder, any number of fusers, and an indexer. Fitting under a known name makes a new
+    version, and the old one serves until the new one is ready. A fit that was stopped resumes when the same command is
+    given again.
 
     Examples:
 
+      xmr fit my.duckdb                             choose a recipe, and say why
       xmr fit my.duckdb "dcmh(bits=64) >> sign >> hamming"
       xmr fit my.duckdb "dcmh(bits=32) >> sign >> hamming" --name short --seed 1
       xmr plugins dcmh                              what its options mean and what they cost
@@ -137,7 +142,10 @@ def fit(
         seconds = time.perf_counter() - start
     facts = space_facts(space.record)
     if as_json:
-        printing.as_json(facts | {"seconds": round(seconds, 2)})
+        choice = dataclasses.asdict(space.choice) if space.choice else None
+        printing.as_json(facts | {"seconds": round(seconds, 2), "choice": choice})
         return
     typer.echo(f"space {space.name!r} version {facts['version']}: codes of {counted(facts['codes'])}; {seconds:.1f} s")
     printing.fields({"recipe": facts["recipe"], "fingerprint": facts["fingerprint"][:12]})
+    if space.choice:
+        typer.echo(f"chosen: {space.choice}")

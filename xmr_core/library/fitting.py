@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
+from xmr_core.library.choosing import choose
 from xmr_core.library.run import LibraryRun, blocks
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empty, record_of
@@ -22,20 +23,30 @@ from xmr_core.types import Codes, Int, Pairs
 
 __all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh"]
 
+AUTO = "auto"  # the name of a space whose recipe was chosen
 BLOCK = 4096  # items that are encoded and stored at once
 
 
-def fit(session: Session, recipe: Recipe, name: str | None, where: str | None, seed: Int, publish: bool) -> Space:
+def fit(
+    session: Session, recipe: Recipe | None, name: str | None, where: str | None, seed: Int, publish: bool
+) -> Space:
     """See `Library.fit`."""
     store = session.store
     seed = check_seed(seed)
-    pipeline = as_pipeline(recipe).with_seed(seed)
-    require(pipeline.parts)
-    name = check_name(name or "_".join(part.name for part in pipeline.parts))
+    given = None if recipe is None else as_pipeline(recipe).with_seed(seed)
+    require(given.parts if given else ())
     pairs = store.pairs(where if where is not None else _training(store))
     if not len(pairs.images) and not len(pairs.texts):
+        where = where if where is not None else _training(store)
         raise DataError(f"nothing to fit on: no items{f' where {where}' if where else ''}; add some first")
+    choice = None
+    if given is None:
+        with session.run():
+            choice = choose(store, pairs, seed)
+    pipeline = given or Pipeline.parse(choice.recipe if choice else "").with_seed(seed)
+    name = check_name(name or (AUTO if choice else "_".join(part.name for part in pipeline.parts)))
     notes = {"recipe": repr(pipeline), "seed": seed, "where": pairs.name, "pairs": len(pairs.links)}
+    notes |= {"chosen": str(choice)} if choice else {}
     checkpoints = _checkpoints(store, pipeline, pairs)
     version = new_version(session, name)
     with LibraryRun(store, name, version, notes, session.progress, checkpoints) as run, use_run(run):
@@ -49,7 +60,9 @@ def fit(session: Session, recipe: Recipe, name: str | None, where: str | None, s
         shutil.rmtree(checkpoints, ignore_errors=True)
         leave_no_empty(checkpoints.parent)
     session.forget()
-    return session.space(name, version)
+    space = session.space(name, version)
+    space.choice = choice
+    return space
 
 
 def _training(store: Store) -> str | None:

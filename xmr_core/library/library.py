@@ -100,13 +100,16 @@ class Library:
 
     def fit(
         self,
-        recipe: Recipe,
+        recipe: Recipe | None = None,
         name: str | None = None,
         where: str | None = None,
         seed: Int = 0,
         publish: bool = True,
     ) -> Space:
         """Fit a recipe on pairs of this library, encode every item, store the codes, and publish the space.
+
+        Without a recipe one is chosen that suits what is there, by held-out recall if several do; `space.choice` says
+        which, why, and how well each did, and the space is called auto.
 
         `where` chooses the training items by a SQL condition; without it, those of `split = 'train'` if there are
         any, else all whose `split` is not query or test. A known `name` gets a new version, and the old one serves

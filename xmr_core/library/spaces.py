@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from xmr_core.components import Index
 from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
+from xmr_core.library.choosing import Choice
 from xmr_core.options import as_int
 from xmr_core.recipes import Pipeline
 from xmr_core.registry import Role, default
@@ -45,6 +46,7 @@ class Space:
         self.record, self.pipeline, self._store = record, pipeline, store
         self._indexes: dict[tuple[str, bool], Index] = {}
         self._codes: dict[str, Codes] = {}
+        self.choice: Choice | None = None  # why this recipe, where `fit` chose it
 
     @classmethod
     def load(cls, store: Store, name: str, version: int | None = None) -> Space:
