@@ -34,9 +34,42 @@ def test_options_are_literals() -> None:
     ]
 
 
+def test_the_first_option_needs_no_name() -> None:
+    assert repr(xmr.Pipeline.parse("hyperplanes(64) >> hamming")) == "hyperplanes(bits=64) >> hamming"
+    assert repr(xmr.Pipeline.parse("precomputed(8) >> itq(8, iterations=3) >> hamming")) == repr(
+        xmr.Pipeline.parse("precomputed(dim=8) >> itq(bits=8, iterations=3) >> hamming")
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("hyperplanes(64, bits=8) >> hamming", r"hyperplanes\(64, bits=8\): bits is given twice"),
+        ("toy >> sign(1) >> hamming", "sign takes no options, got 1"),
+        ("hyperplanes('64') >> hamming", "bits='64': must be int"),
+    ],
+)
+def test_a_first_option_without_a_name_is_checked_as_one_with_it(recipe: str, message: str) -> None:
+    with pytest.raises(xmr.ConfigError, match=message):
+        xmr.Pipeline.parse(recipe)
+
+
 @pytest.mark.parametrize(
     "recipe",
-    ["", "a >>", "a + b", "a(1)", "a(x=open('f'))", "a(**{})", "a.b", "a; b", "a(x=1", "lambda: 0"],
+    [
+        "",
+        "a >>",
+        "a + b",
+        "a(1, 2)",
+        "a(*[1])",
+        "a(b)",
+        "a(x=open('f'))",
+        "a(**{})",
+        "a.b",
+        "a; b",
+        "a(x=1",
+        "lambda: 0",
+    ],
 )
 def test_anything_else_is_refused_as_a_recipe(recipe: str) -> None:
     with pytest.raises(xmr.ConfigError):

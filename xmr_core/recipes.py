@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Indexer, Widths, ended
 from xmr_core.errors import ConfigError, DataError, NotFittedError
+from xmr_core.options import options_of
 from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, default
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
@@ -34,6 +35,7 @@ __all__ = [
     "component",
     "fit_nested",
     "joined_digest",
+    "make",
     "nested_encoder",
 ]
 
@@ -43,6 +45,7 @@ FIRST = 256  # items that are embedded at once, until it is known what their fea
 BATCH = 4096  # at most, after that
 BLOCK_BYTES = 1 << 26  # of features at once: some hundred pictures by regions, thousands by one vector
 LONGEST = 200  # characters of a recipe that a message repeats
+UNNAMED = ""  # what `calls` calls the first option of a component where the recipe does not name it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,8 +111,8 @@ class Pipeline(Partial):
         """
         parts = calls(recipe)
         roles = _roles([name for name, _ in parts])
-        made = [default().find(role, name)(**options) for role, (name, options) in zip(roles, parts, strict=True)]
-        return _pipeline(made[-1], tuple(made))
+        made = [make(role, name, options) for role, (name, options) in zip(roles, parts, strict=True)]
+        return _pipeline(cast(Indexer, made[-1]), tuple(made))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -318,14 +321,30 @@ def as_pipeline(recipe: Recipe) -> Pipeline:
 def component(role: Role, recipe: str) -> Component:
     """One unfitted component from text like `bow(min_count=5)`: how a component takes another as an option."""
     ((name, options),) = calls(recipe, most=1)
-    made: Component = default().find(role, name)(**options)
-    return made
+    return make(role, name, options)
+
+
+def make(role: Role, name: str, options: Mapping[str, Any]) -> Component:
+    """The unfitted component of a name and its options, as `calls` gives them. Raises ConfigError,
+    UnknownComponentError."""
+    cls: type[Component] = default().find(role, name)
+    given = dict(options)
+    if UNNAMED in given:
+        names = [option.name for option in options_of(cls.Config)]
+        value = given.pop(UNNAMED)
+        if not names:
+            raise ConfigError(f"{name} takes no options, got {value!r}")
+        if names[0] in given:
+            raise ConfigError(f"{name}({value!r}, {names[0]}={given[names[0]]!r}): {names[0]} is given twice")
+        given[names[0]] = value
+    return cls(**given)
 
 
 def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any]]]:
     """A recipe as names and options: `a(x=1) >> b` gives [("a", {"x": 1}), ("b", {})]. Raises ConfigError.
 
-    It is parsed, never evaluated: options are literals.
+    It is parsed, never evaluated: options are literals. The value of a component's first option may stand without its
+    name, as in `onnx("clip/")`; it comes under the empty name.
     """
     if not isinstance(recipe, str):
         raise ConfigError(f"a recipe is a text like 'dcmh(bits=64) >> sign >> hamming', got {type(recipe).__name__}")
@@ -352,13 +371,15 @@ def _chain(node: ast.expr) -> list[ast.expr]:
 def _call(node: ast.expr, recipe: str) -> tuple[str, dict[str, Any]]:
     if isinstance(node, ast.Name):
         return node.id, {}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) <= 1:
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
         if len(options) == len(node.keywords):
+            for value in node.args:
+                options[UNNAMED] = ast.literal_eval(value)
             return node.func.id, options
     raise ConfigError(
         f"recipe {recipe[:LONGEST]!r}: {ast.unparse(node)[:LONGEST]!r} is no component; "
-        "write name or name(option=value), joined by >>"
+        "write name, name(option=value) or name(value of the first option), joined by >>"
     )
 
 

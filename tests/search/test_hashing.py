@@ -90,11 +90,28 @@ def test_one_width_is_asked_for_where_the_projection_is_shared() -> None:
         Folded().fit(pairs())
 
 
-def test_a_modality_or_width_that_was_not_fitted_is_refused() -> None:
-    given = pairs(image=16)
+def on_images_alone(given: xmr.FeaturePairs) -> Folded:
     nothing = xmr.Features("text", np.zeros((0, 1, 0), np.float32))
-    alone = Folded().fit(xmr.FeaturePairs(given.images, nothing, np.zeros((0, 2), np.int64)))
-    with pytest.raises(xmr.DataError, match="folded was fitted without texts"):
+    return Folded().fit(xmr.FeaturePairs(given.images, nothing, np.zeros((0, 2), np.int64)))
+
+
+def test_a_width_that_was_not_fitted_is_refused() -> None:
+    alone = on_images_alone(pairs(image=16))
+    for side in (pairs().images, pairs(text=24).texts):
+        with pytest.raises(xmr.DataError, match="expected 16 dimensions, got 24"):
+            alone.fuse(side)
+
+
+def test_a_hasher_fitted_on_images_alone_hashes_texts_of_their_space_as_images() -> None:
+    given = pairs(image=16)
+    alone = on_images_alone(given)
+    as_texts = xmr.Features.of_vectors(xmr.TEXT, given.images.vectors)
+    np.testing.assert_array_equal(alone.fuse(as_texts).values, alone.fuse(given.images).values)
+
+
+def test_a_modality_that_was_not_fitted_is_refused_where_each_has_its_own_projection() -> None:
+    given = pairs()
+    state = TwinAxes().fit(given).state
+    alone = TwinAxes().with_state({name: array for name, array in state.items() if "text" not in name})
+    with pytest.raises(xmr.DataError, match="twin_axes was fitted without texts"):
         alone.fuse(given.texts)
-    with pytest.raises(xmr.DataError, match="expected 16 dimensions, got 24"):
-        alone.fuse(pairs().images)

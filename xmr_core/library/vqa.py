@@ -21,7 +21,7 @@ from xmr_core.library.content import content_of, fault_of_text
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import leave_no_empty
 from xmr_core.progress import current_run, encode_cached, use_run
-from xmr_core.recipes import calls
+from xmr_core.recipes import calls, make
 from xmr_core.registry import Role, default
 from xmr_core.store import AnswererRecord, PartRecord, RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Items, as_ids
@@ -61,7 +61,9 @@ class Learnt:
         if len(parts) != 2:
             raise ConfigError(f"{recipe!r}: expected an encoder and an answerer, like 'each >> {parts[-1][0]}'")
         (name, options), (_, own) = parts
-        return Learnt(default().find("encoder", name)(**options), last(**own))
+        return Learnt(
+            cast(Encoder, make("encoder", name, options)), cast(Answerer, make("answerer", parts[-1][0], own))
+        )
 
     def called(self, name: str, seed: int) -> Learnt:
         """The same under a name, each part that has a `seed` given this one."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from xmr_core.components import C, Fuser
 from xmr_core.errors import DataError
-from xmr_core.types import Embeddings, FeaturePairs, Features, Metric, as_vectors, pack_bits
+from xmr_core.types import IMAGE, TEXT, Embeddings, FeaturePairs, Features, Metric, as_vectors, pack_bits
 
 __all__ = ["BitFuser"]
 
@@ -74,9 +74,14 @@ class BitFuser(Fuser[C]):
         return self.with_state({**centres, **floats})
 
     def fuse(self, features: Features) -> Embeddings:
-        """Bits (n, bits / 8). Raises NotFittedError, DataError on a modality or width that was not fitted."""
+        """Bits (n, bits / 8). Raises NotFittedError, DataError on a modality or width that was not fitted.
+
+        Where it was fitted on one modality alone, as over images of which none has a caption, and both have one width,
+        the other is centred and projected as that one: an encoder of both put them into one space.
+        """
         self.require_fit()
-        centre = self.state.get(features.modality)
+        others = [self.state[modality] for modality in (IMAGE, TEXT) if modality in self.state and self.same_width]
+        centre = self.state.get(features.modality, others[0] if others else None)
         if centre is None:
             raise DataError(f"{self.name} was fitted without {features.modality}s; fit again on pairs that have them")
         centred = _vectors(features, len(centre)).astype(np.float64) - centre  # float64: no row depends on its batch
