@@ -420,8 +420,10 @@ def _nothing(modality: str) -> Features:
 # components that stand on others: each made of a recipe, its state kept in theirs under a name
 
 
-def nested_encoder(modality: str, recipe: str, forms: Collection[Form], state: Mapping[str, NDArray[Any]]) -> Encoder:
-    """The encoder of a recipe like `bow(min_count=5)`, with what `state` keeps of it under `<modality>/`.
+def nested_encoder(
+    modality: str, recipe: str, forms: Collection[Form], state: Mapping[str, NDArray[Any]], under: str | None = None
+) -> Encoder:
+    """The encoder of a recipe like `bow(min_count=5)`, with what `state` keeps of it under its modality or `under`.
 
     Raises ConfigError where it does not take that modality or gives another form of it, UnknownComponentError.
     """
@@ -430,15 +432,15 @@ def nested_encoder(modality: str, recipe: str, forms: Collection[Form], state: M
         kinds = {"vector": f"one vector of each {modality}", "regions": "regions", "tokens": "words"}
         wanted = " or ".join(told for form, told in kinds.items() if form in forms)
         raise ConfigError(modality, recipe, f"must be an encoder that gives {wanted}")
-    return part.with_state(below(modality, state))
+    return part.with_state(below(under or modality, state))
 
 
 def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
-    """Their states once fitted, under `<modality>/`; `name` is that of the encoder which they are parts of."""
+    """Their states once fitted, under their names; `name` is that of the encoder which they are parts of."""
     learned: dict[str, NDArray[Any]] = {}
-    for modality, part in parts.items():
-        current_run().begin(f"0_{name}_{modality}")  # each has checkpoints of its own
-        learned |= {f"{modality}/{key}": array for key, array in part.fit(pairs).state.items()}
+    for own, part in parts.items():
+        current_run().begin(f"0_{name}_{own}")  # each has checkpoints of its own
+        learned |= {f"{own}/{key}": array for key, array in part.fit(pairs).state.items()}
     current_run().begin(f"0_{name}")
     return learned
 
