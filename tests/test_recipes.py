@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import xmr_core as xmr
-from xmr_core.recipes import as_pipeline, calls
+from xmr_core.recipes import as_pipeline
+from xmr_core.registry import calls
 
 pytestmark = pytest.mark.usefixtures("toy")
 

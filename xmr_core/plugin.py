@@ -44,7 +44,8 @@ from xmr_core.options import (
     unset,
 )
 from xmr_core.progress import Run, current_run, encode_cached, use_run
-from xmr_core.recipes import below, component, fit_nested, joined_digest, nested_encoder
+from xmr_core.recipes import below, fit_nested, joined_digest, nested_encoder
+from xmr_core.registry import component
 from xmr_core.search.distances import (
     Scan,
     distances,

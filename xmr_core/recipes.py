@@ -1,4 +1,6 @@
-"""A pipeline: one encoder, any number of fusers, one indexer. Its parts are checked against each other when composed.
+"""A pipeline: one encoder, any number of fusers, and a head, which is an indexer or an answerer.
+
+Its components are checked against each other when it is composed:
 
     Dcmh(bits=64) >> Sign() >> Hamming()
     Pipeline.parse("dcmh(bits=64) >> sign >> hamming")
@@ -9,43 +11,39 @@ encoder needs that stands on others, made from recipes as its options, is here t
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Indexer, Widths, ended
 from xmr_core.errors import ConfigError, DataError, NotFittedError
-from xmr_core.options import options_of
 from xmr_core.progress import current_run, encode_cached
-from xmr_core.registry import Role, default
+from xmr_core.registry import Role, calls, component, default, make
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
+from xmr_core.vqa import Answerer, QuestionFeatures, Questions
 
 __all__ = [
+    "Head",
     "Partial",
     "Pipeline",
     "Recipe",
     "as_pipeline",
     "below",
-    "calls",
-    "component",
     "fit_nested",
     "joined_digest",
-    "make",
     "nested_encoder",
 ]
 
+Head = Literal["indexer", "answerer"]  # the role of the last component
 Recipe = str | Chain | Component  # what a pipeline may be given as
 
 FIRST = 256  # items that are embedded at once, until it is known what their features take
 BATCH = 4096  # at most, after that
 BLOCK_BYTES = 1 << 26  # of features at once: some hundred pictures by regions, thousands by one vector
-LONGEST = 200  # characters of a recipe that a message repeats
-UNNAMED = ""  # what `calls` calls the first option of a component where the recipe does not name it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,40 +99,58 @@ class Pipeline(Partial):
     Raises ConfigError, in a sentence, where one part does not take what the part before it gives.
     """
 
-    indexer: Indexer
+    head: Indexer | Answerer
 
     @staticmethod
-    def parse(recipe: str) -> Pipeline:
-        """The pipeline of a recipe; one that begins with a fuser is given the encoder which that fuser wants, if any.
+    def parse(recipe: str, head: Head | None = None) -> Pipeline:
+        """The pipeline of a recipe. Without an encoder it is given the one that its first component wants, if any.
 
-        Raises ConfigError, UnknownComponentError.
+        `head` is the role of the last component where only one role will do. Raises ConfigError, UnknownComponentError.
         """
         parts = calls(recipe)
-        roles = _roles([name for name, _ in parts])
+        roles = _roles([name for name, _ in parts], head)
         made = [make(role, name, options) for role, (name, options) in zip(roles, parts, strict=True)]
-        return _pipeline(cast(Indexer, made[-1]), tuple(made))
+        return _pipeline(cast(Indexer | Answerer, made[-1]), tuple(made))
 
     def __post_init__(self) -> None:
+        if isinstance(self.head, Answerer):
+            self._check_answerer(self.head)
         super().__post_init__()
+        if isinstance(self.head, Indexer):
+            self._check_indexer(self.head)
+
+    def _check_answerer(self, answerer: Answerer) -> None:
+        """An answerer takes what an encoder gives of images and of questions."""
+        if self.encoder is None or self.fusers:
+            raise ConfigError(f"{self!r}: expected an encoder and an answerer, like 'each >> {answerer.name}'")
+        for modality, forms in answerer.accepts.items():
+            given = self.encoder.forms.get(modality, "nothing")
+            if given not in forms:
+                raise ConfigError(
+                    f"{self.encoder.name} >> {answerer.name}: {answerer.name} takes "
+                    f"{' or '.join(sorted(forms))} for {modality}s, {self.encoder.name} gives {given}"
+                )
+
+    def _check_indexer(self, indexer: Indexer) -> None:
         before = (None, *self.parts)[-2]
         if not self.fusers and self.encoder:
             for modality, form in self.encoder.forms.items():
                 if form != "vector":
                     raise ConfigError(f"{self.encoder.name} gives {form} for {modality}s; put a fuser after it")
-        if before and self.metric not in self.indexer.metrics:
-            vectors = " or ".join(sorted(self.indexer.metrics - {"hamming"}))
+        if before and self.metric not in indexer.metrics:
+            vectors = " or ".join(sorted(indexer.metrics - {"hamming"}))
             wanted = " or ".join(
-                ["bits"] * ("hamming" in self.indexer.metrics) + [f"vectors under {vectors}"] * bool(vectors)
+                ["bits"] * ("hamming" in indexer.metrics) + [f"vectors under {vectors}"] * bool(vectors)
             )
             given = "bits" if self.metric == "hamming" else f"vectors under {self.metric}"
             raise ConfigError(
-                f"{_name(before)} >> {self.indexer.name}: {self.indexer.name} takes {wanted}, "
+                f"{_name(before)} >> {indexer.name}: {indexer.name} takes {wanted}, "
                 f"{_name(before)} gives {given}{self._advice()}"
             )
         widths = self.widths(len(self.fusers))
         _require_one_width(repr(self), widths)
         for width in set(widths.values()) - {None}:
-            self.indexer.check_width(cast(int, width))
+            indexer.check_width(cast(int, width))
 
     def _advice(self) -> str:
         """What to put between, where embeddings have another metric than the indexer takes."""
@@ -146,9 +162,25 @@ class Pipeline(Partial):
         return f"; put identity(metric={known[0]!r}) before it, to compare by {known[0]} instead"
 
     @property
+    def indexer(self) -> Indexer:
+        """The head that makes codes. Raises ConfigError where the head answers questions."""
+        if isinstance(self.head, Answerer):
+            raise ConfigError(
+                f"{self.head.name!r} answers questions and makes no codes: Library.learn takes its recipe"
+            )
+        return self.head
+
+    @property
+    def answerer(self) -> Answerer:
+        """The head that answers questions. Raises ConfigError where the head makes codes."""
+        if isinstance(self.head, Indexer):
+            raise ConfigError(f"{self.head.name!r} makes codes and answers no questions: Library.fit takes its recipe")
+        return self.head
+
+    @property
     def parts(self) -> tuple[Component, ...]:
-        """Encoder (where there is one), fusers, indexer."""
-        return (*super().parts, self.indexer)
+        """Encoder (where there is one), fusers, head."""
+        return (*super().parts, self.head)
 
     @property
     def metric(self) -> Metric:
@@ -176,19 +208,35 @@ class Pipeline(Partial):
     def with_seed(self, seed: int) -> Pipeline:
         """The same pipeline, every part that has a `seed` given this one."""
         encoder = self.encoder.with_seed(seed) if self.encoder else None
-        return Pipeline(encoder, tuple(fuser.with_seed(seed) for fuser in self.fusers), self.indexer.with_seed(seed))
+        return Pipeline(encoder, tuple(fuser.with_seed(seed) for fuser in self.fusers), self.head.with_seed(seed))
 
     def fit(self, pairs: Pairs) -> Pipeline:
         """The fitted pipeline: each part is fitted on what the parts before it make of the pairs, both modalities."""
+        indexer = self.indexer
         if self.encoder is None:
             raise ConfigError(f"{self!r} has no encoder; a recipe to fit on pairs begins with one")
         current_run().begin(f"0_{self.encoder.name}")
         encoder = self.encoder.fit(pairs)
         given = [items for items in (pairs.images, pairs.texts) if items.modality in encoder.forms and len(items)]
         if len(given) > 1:  # the widths that a fit tells are checked before anything is encoded
-            Pipeline(encoder, self.fusers, self.indexer)
+            Pipeline(encoder, self.fusers, indexer)
         sides = {items.modality: encode_cached(encoder, items) for items in given}
         return self._fit_rest(encoder, sides, pairs.links, pairs.labels)
+
+    def fit_questions(self, questions: Questions) -> Pipeline:
+        """The fitted pipeline of an answerer: the encoder learns from images and questions, the head from answers."""
+        encoder, answerer = cast(Encoder, self.encoder), self.answerer
+        current_run().begin(f"0_{encoder.name}")
+        fitted = Pipeline(encoder.fit(questions.pairs), (), answerer)
+        features = fitted.question_features(questions)
+        current_run().begin(f"1_{answerer.name}")
+        return Pipeline(fitted.encoder, (), answerer.fit(features))
+
+    def question_features(self, questions: Questions) -> QuestionFeatures:
+        """The questions as the answerer takes them. Raises DataError with the keys of what cannot be read."""
+        encoder = cast(Encoder, self.encoder)
+        images, texts = (encode_cached(encoder, items) for items in (questions.images, questions.texts))
+        return QuestionFeatures(images, texts, questions.image_of, questions.answers)
 
     def fit_embeddings(self, embeddings: Embeddings, modality: str = IMAGE) -> Pipeline:
         """The pipeline fitted on vectors or bits that were made elsewhere; it must have no encoder."""
@@ -289,11 +337,13 @@ def _partial(last: Encoder | Fuser, parts: tuple[Component, ...]) -> Partial:
 
 
 @ended.register(Indexer)
-def _pipeline(last: Indexer, parts: tuple[Component, ...]) -> Pipeline:
-    """The pipeline of these parts; one that begins with a fuser is given the encoder which that fuser wants, if any."""
+@ended.register(Answerer)
+def _pipeline(last: Indexer | Answerer, parts: tuple[Component, ...]) -> Pipeline:
+    """The pipeline of these parts; without an encoder it is given the one that the first of them wants, if any."""
     encoder, fusers = _before_head(parts[:-1])
-    if encoder is None and fusers and fusers[0].encoder_wanted:
-        encoder = cast(Encoder, component("encoder", fusers[0].encoder_wanted))
+    wanted = getattr(parts[0], "encoder_wanted", "")
+    if encoder is None and wanted:
+        encoder = cast(Encoder, component("encoder", wanted))
     return Pipeline(encoder, fusers, last)
 
 
@@ -308,97 +358,41 @@ def _before_head(parts: tuple[Component, ...]) -> tuple[Encoder | None, tuple[Fu
     return encoder, cast(tuple[Fuser, ...], fusers)
 
 
-def as_pipeline(recipe: Recipe) -> Pipeline:
-    """A pipeline as it is, or the one of a recipe or of an indexer alone. Raises ConfigError, UnknownComponentError."""
-    made = Pipeline.parse(recipe) if isinstance(recipe, str) else recipe
+def as_pipeline(recipe: Recipe, head: Head = "indexer") -> Pipeline:
+    """A pipeline as it is, or the one of a recipe or of a head alone. Raises ConfigError, UnknownComponentError.
+
+    ConfigError too where its head has another role.
+    """
+    made = Pipeline.parse(recipe, None if head == "indexer" else head) if isinstance(recipe, str) else recipe
     if isinstance(made, Component):
         made = ended(made, (made,))
     if not isinstance(made, Pipeline):
-        raise ConfigError(f"{made!r}: a pipeline ends with an indexer, one of {', '.join(default().names('indexer'))}")
+        raise ConfigError(f"{made!r}: a pipeline ends with an {head}, one of {', '.join(default().names(head))}")
+    getattr(made, head)  # raises where the head has another role
     return made
 
 
-def component(role: Role, recipe: str) -> Component:
-    """One unfitted component from text like `bow(min_count=5)`: how a component takes another as an option."""
-    ((name, options),) = calls(recipe, most=1)
-    return make(role, name, options)
-
-
-def make(role: Role, name: str, options: Mapping[str, Any]) -> Component:
-    """The unfitted component of a name and its options, as `calls` gives them. Raises ConfigError,
-    UnknownComponentError."""
-    cls: type[Component] = default().find(role, name)
-    given = dict(options)
-    if UNNAMED in given:
-        names = [option.name for option in options_of(cls.Config)]
-        value = given.pop(UNNAMED)
-        if not names:
-            raise ConfigError(f"{name} takes no options, got {value!r}")
-        if names[0] in given:
-            raise ConfigError(f"{name}({value!r}, {names[0]}={given[names[0]]!r}): {names[0]} is given twice")
-        given[names[0]] = value
-    return cls(**given)
-
-
-def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """A recipe as names and options: `a(x=1) >> b` gives [("a", {"x": 1}), ("b", {})]. Raises ConfigError.
-
-    It is parsed, never evaluated: options are literals. The value of a component's first option may stand without its
-    name, as in `onnx("clip/")`; it comes under the empty name.
-    """
-    if not isinstance(recipe, str):
-        raise ConfigError(f"a recipe is a text like 'dcmh(bits=64) >> sign >> hamming', got {type(recipe).__name__}")
-    try:
-        tree = ast.parse(recipe.strip(), mode="eval").body
-        parts = [_call(node, recipe) for node in _chain(tree)]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"recipe {recipe[:LONGEST]!r} cannot be read: write it like 'dcmh(bits=64) >> sign >> hamming'"
-        ) from None
-    if most is not None and len(parts) > most:
-        raise ConfigError(f"{recipe!r}: expected {most} component, got {len(parts)}")
-    return parts
-
-
-def _chain(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
-        return [*_chain(node.left), *_chain(node.right)]
-    return [node]
-
-
-def _call(node: ast.expr, recipe: str) -> tuple[str, dict[str, Any]]:
-    if isinstance(node, ast.Name):
-        return node.id, {}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) <= 1:
-        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
-        if len(options) == len(node.keywords):
-            for value in node.args:
-                options[UNNAMED] = ast.literal_eval(value)
-            return node.func.id, options
-    raise ConfigError(
-        f"recipe {recipe[:LONGEST]!r}: {ast.unparse(node)[:LONGEST]!r} is no component; "
-        "write name, name(option=value) or name(value of the first option), joined by >>"
-    )
-
-
-def _roles(names: list[str]) -> list[Role]:
-    """The role of each name by its place; an error names what may stand there."""
+def _roles(names: list[str], head: Head | None) -> list[Role]:
+    """The role of each name by its position; an error names what may stand there."""
     registry = default()
     first, last = names[0], names[-1]
+    if head is None:
+        head = "answerer" if registry.has("answerer", last) and not registry.has("indexer", last) else "indexer"
+    else:
+        registry.find(head, last)
     for name in names[:-1]:
         if registry.has("answerer", name) and not (registry.has("fuser", name) or registry.has("encoder", name)):
-            raise ConfigError(f"{name!r} answers questions and gives nothing to index: Library.learn takes its recipe")
-    if registry.has("answerer", last) and not registry.has("indexer", last):
-        raise ConfigError(f"{last!r} answers questions and ends no pipeline: Library.learn takes its recipe")
-    if not registry.has("indexer", last) and (registry.has("encoder", last) or registry.has("fuser", last)):
-        indexers = ", ".join(registry.names("indexer"))
-        raise ConfigError(f"a recipe ends with an indexer, one of {indexers}; {last!r} is none")
+            raise ConfigError(f"{name!r} answers questions and gives nothing to index; it ends a recipe")
+    if (
+        head == "indexer"
+        and not registry.has(head, last)
+        and (registry.has("encoder", last) or registry.has("fuser", last))
+    ):
+        raise ConfigError(f"a recipe ends with an indexer, one of {', '.join(registry.names(head))}; {last!r} is none")
     roles: list[Role] = ["fuser" for _ in names[1:]]
     if roles and (registry.has("encoder", first) or not registry.has("fuser", first)):
         roles[0] = "encoder"  # where nobody knows the name, the error then lists the encoders
-    return [*roles, "indexer"]
+    return [*roles, head]
 
 
 def _require_one_width(where: str, widths: Widths) -> None:

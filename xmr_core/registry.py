@@ -12,11 +12,12 @@ A class of a running process, as in a notebook, is added by hand, and can then b
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar, overload
@@ -25,11 +26,12 @@ import pluggy
 
 from xmr_core import hookspecs
 from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Indexer
-from xmr_core.errors import DuplicateComponentError, PluginError, UnknownComponentError
+from xmr_core.errors import ConfigError, DuplicateComponentError, PluginError, UnknownComponentError
+from xmr_core.options import options_of
 from xmr_core.store import Store
 from xmr_core.vqa import Answerer
 
-__all__ = ["Entry", "Problem", "Registry", "Role", "add", "default", "remove", "require"]
+__all__ = ["Entry", "Problem", "Registry", "Role", "add", "calls", "component", "default", "make", "remove", "require"]
 
 
 C = TypeVar("C", bound=type[Any])
@@ -48,6 +50,8 @@ BASES: dict[Role, type[Any]] = {
     "answerer": Answerer,
     "store": Store,
 }
+LONGEST = 200  # characters of a recipe that a message repeats
+UNNAMED = ""  # what `calls` calls the first option of a component where the recipe does not name it
 PROCESS = "this process"  # the distribution of what was added by hand
 OTHER_API = re.compile(rf"{hookspecs.PROJECT}\.v(\d+)")  # the group of a later API, known by its name alone
 
@@ -278,6 +282,71 @@ def require(components: Iterable[Component]) -> None:
     """Raise PluginError unless all of them could be loaded once stored: see `Registry.require`."""
     for component in components:
         default().require(component)
+
+
+def component(role: Role, recipe: str) -> Component:
+    """One unfitted component from text like `bow(min_count=5)`: how a component takes another as an option."""
+    ((name, options),) = calls(recipe, most=1)
+    return make(role, name, options)
+
+
+def make(role: Role, name: str, options: Mapping[str, Any]) -> Component:
+    """The unfitted component of a name and its options, as `calls` gives them. Raises ConfigError,
+    UnknownComponentError."""
+    cls: type[Component] = default().find(role, name)
+    given = dict(options)
+    if UNNAMED in given:
+        names = [option.name for option in options_of(cls.Config)]
+        value = given.pop(UNNAMED)
+        if not names:
+            raise ConfigError(f"{name} takes no options, got {value!r}")
+        if names[0] in given:
+            raise ConfigError(f"{name}({value!r}, {names[0]}={given[names[0]]!r}): {names[0]} is given twice")
+        given[names[0]] = value
+    return cls(**given)
+
+
+def calls(recipe: str, most: int | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """A recipe as names and options: `a(x=1) >> b` gives [("a", {"x": 1}), ("b", {})]. Raises ConfigError.
+
+    It is parsed, never evaluated: options are literals. The value of a component's first option may stand without its
+    name, as in `onnx("clip/")`; it comes under the empty name.
+    """
+    if not isinstance(recipe, str):
+        raise ConfigError(f"a recipe is a text like 'dcmh(bits=64) >> sign >> hamming', got {type(recipe).__name__}")
+    try:
+        tree = ast.parse(recipe.strip(), mode="eval").body
+        parts = [_call(node, recipe) for node in _chain(tree)]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"recipe {recipe[:LONGEST]!r} cannot be read: write it like 'dcmh(bits=64) >> sign >> hamming'"
+        ) from None
+    if most is not None and len(parts) > most:
+        raise ConfigError(f"{recipe!r}: expected {most} component, got {len(parts)}")
+    return parts
+
+
+def _chain(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+        return [*_chain(node.left), *_chain(node.right)]
+    return [node]
+
+
+def _call(node: ast.expr, recipe: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) <= 1:
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+        if len(options) == len(node.keywords):
+            for value in node.args:
+                options[UNNAMED] = ast.literal_eval(value)
+            return node.func.id, options
+    raise ConfigError(
+        f"recipe {recipe[:LONGEST]!r}: {ast.unparse(node)[:LONGEST]!r} is no component; "
+        "write name, name(option=value) or name(value of the first option), joined by >>"
+    )
 
 
 def _installed() -> list[EntryPoint]:

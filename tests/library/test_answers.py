@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.library import Library
 from xmr_core.library.vqa import Learnt
+from xmr_core.recipes import as_pipeline
 from xmr_core.testing import conformance
 from xmr_core.vqa import accuracies, frequent_answers
 
@@ -269,11 +270,28 @@ def test_a_recipe_that_cannot_answer_says_why(recipe: str, error: type[Exception
         Learnt.parse(recipe)
 
 
-def test_an_answerer_is_no_part_of_a_pipeline() -> None:
+def test_an_answerer_ends_a_pipeline_and_gives_nothing_to_index() -> None:
     with pytest.raises(xmr.ConfigError, match="'guess' answers questions and gives nothing to index"):
         xmr.Pipeline.parse("guess >> flat")
-    with pytest.raises(xmr.ConfigError, match="'guess' answers questions and ends no pipeline"):
-        xmr.Pipeline.parse("toy >> guess")
+    with pytest.raises(xmr.ConfigError, match=r"'guess' answers questions and makes no codes: Library\.learn takes"):
+        as_pipeline("guess")
+    with pytest.raises(xmr.ConfigError, match=r"'flat' makes codes and answers no questions: Library\.fit takes"):
+        as_pipeline(xmr.Pipeline.parse("flat"), "answerer")
+
+
+def test_objects_compose_to_the_pipeline_of_an_answerer() -> None:
+    from xmr_toy import Guess
+
+    from xmr_each import Each
+
+    encoder = Each(image="patches", text="words(min_count=1)")
+    composed = encoder >> Guess()
+    assert isinstance(composed, xmr.Pipeline)
+    assert composed.answerer.name == "guess"
+    assert repr(composed) == repr(xmr.Pipeline.parse("guess")) == repr(as_pipeline(Guess(), "answerer"))
+    assert composed.fingerprint() == xmr.Pipeline.parse(repr(composed)).fingerprint()
+    with pytest.raises(xmr.ConfigError, match="guess ends a pipeline"):
+        composed >> Guess()
 
 
 def test_an_answerer_alone_gets_the_encoder_it_wants() -> None:

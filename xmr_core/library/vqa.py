@@ -21,8 +21,7 @@ from xmr_core.library.content import content_of, fault_of_text
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import leave_no_empty
 from xmr_core.progress import current_run, encode_cached, use_run
-from xmr_core.recipes import calls, make
-from xmr_core.registry import Role, default
+from xmr_core.registry import Role, calls, default, make
 from xmr_core.store import AnswererRecord, PartRecord, RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Items, as_ids
 from xmr_core.vqa import Answerer, Answers, QuestionFeatures, Questions, accuracies, frequent_answers

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import ConfigError, NotFittedError, StateVersionError, XmrError
 from xmr_core.options import Option, Range, options_of
-from xmr_core.recipes import calls
+from xmr_core.registry import calls
 from xmr_core.testing.report import Report
 from xmr_core.types import Features
 
