@@ -126,6 +126,7 @@ class Component(Generic[C]):
     name: ClassVar[str]
     Config: ClassVar[type[Any]] = NoConfig
     version: ClassVar[int] = 1  # raise it when the meaning of a stored state changes
+    later: ClassVar[frozenset[str]] = frozenset()  # options that the component's first release did not have
     needs_fit: ClassVar[bool] = True
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -221,6 +222,12 @@ class Component(Generic[C]):
         """What is saved of it and covered by its fingerprint: of a component that was loaded, what it was loaded
         from, whatever options have been added, renamed or translated since."""
         return self._stored or Stored(self.options(), self.state, self.version)
+
+    def first_options(self) -> dict[str, Any]:
+        """The options as the first release would have stored them: without `later` ones that are not set."""
+        fields = [field for field in dataclasses.fields(self.config) if field.name in self.later]
+        unset = {field.name for field in fields if getattr(self.config, field.name) == field.default}
+        return {name: value for name, value in self.options().items() if name not in unset}
 
     def weights_digest(self) -> str:
         """sha256 of weights that the component uses and does not keep in its state, or ''. Override where it does."""

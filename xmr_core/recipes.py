@@ -12,6 +12,7 @@ encoder needs that stands on others, made from recipes as its options, is here t
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -44,6 +45,7 @@ Recipe = str | Chain | Component  # what a pipeline may be given as
 FIRST = 256  # items that are embedded at once, until it is known what their features take
 BATCH = 4096  # at most, after that
 BLOCK_BYTES = 1 << 26  # of features at once: some hundred pictures by regions, thousands by one vector
+OPTIONS = "options"  # in the state of an encoder that stands on others: the options of each, as JSON
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -426,15 +428,22 @@ def nested_encoder(
         kinds = {"vector": f"one vector of each {modality}", "regions": "regions", "tokens": "words"}
         wanted = " or ".join(told for form, told in kinds.items() if form in forms)
         raise ConfigError(modality, recipe, f"must be an encoder that gives {wanted}")
-    return part.with_state(below(under or modality, state))
+    kept = below(under or modality, state)
+    told = kept.pop(OPTIONS, None)
+    if not state:
+        return part
+    options = part.first_options() if told is None else json.loads(str(told[0]))
+    return type(part).load(options, kept, part.version)
 
 
 def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
-    """Their states once fitted, under their names; `name` is that of the encoder which they are parts of."""
+    """Their states once fitted, and their options, under their names, so that an option which a later release adds
+    leaves the fingerprint as it is; `name` is that of the encoder which they are parts of."""
     learned: dict[str, NDArray[Any]] = {}
     for own, part in parts.items():
         current_run().begin(f"0_{name}_{own}")  # each has checkpoints of its own
         learned |= {f"{own}/{key}": array for key, array in part.fit(pairs).state.items()}
+        learned[f"{own}/{OPTIONS}"] = np.array([json.dumps(part.options(), sort_keys=True)])
     current_run().begin(f"0_{name}")
     return learned
 

@@ -25,6 +25,7 @@ class Bow(xmr.Encoder[BowConfig]):
 
     name: ClassVar[str] = "bow"
     forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "vector"}
+    later: ClassVar[frozenset[str]] = frozenset({"stem"})
 
     @xmr.takes(BowConfig)
     def __init__(self) -> None: ...

@@ -29,7 +29,7 @@ def test_features_are_those_of_the_parts() -> None:
     bow = Bow(min_count=2).fit(pairs)
     assert each.forms == {"image": "vector", "text": "vector"}
     np.testing.assert_array_equal(each.encode(pairs.texts).values, bow.encode(pairs.texts).values)
-    assert sorted(each.state) == ["text/idf", "text/splitter", "text/words"]
+    assert sorted(each.state) == ["image/options", "text/idf", "text/options", "text/splitter", "text/words"]
 
 
 def test_forms_and_words_are_those_of_the_parts() -> None:
@@ -97,7 +97,8 @@ def test_vectors_of_several_encoders_are_scaled_to_length_one_and_joined_in_orde
 
 def test_states_of_several_encoders_are_numbered() -> None:
     each = Each(image="lite0", text=BOTH).fit(shapes(8))
-    assert sorted(each.state) == [f"text/{i}/{name}" for i in (0, 1) for name in ("idf", "splitter", "words")]
+    texts = [f"text/{i}/{name}" for i in (0, 1) for name in ("idf", "options", "splitter", "words")]
+    assert sorted(each.state) == ["image/options", *texts]
 
 
 def test_the_width_of_several_encoders_is_known_when_all_are() -> None:
