@@ -7,6 +7,7 @@
       ConfigError (ValueError)   an option outside its range, or parts that do not fit together
       DataError (ValueError)     an array, picture, text or query that cannot be used
         SpaceMismatchError       a query from another space than the stored codes
+        MissingVectorError       items without the ready-made vector that a recipe compares
       NotFittedError             a component used before `fit`
       StateError                 a stored state that cannot be read back
         StateVersionError        a stored state of another version of its component
@@ -27,6 +28,7 @@ __all__ = [
     "DataError",
     "DuplicateComponentError",
     "LockedError",
+    "MissingVectorError",
     "NotFittedError",
     "PluginError",
     "SchemaVersionError",
@@ -77,6 +79,14 @@ class DataError(XmrError, ValueError):
 
 class SpaceMismatchError(DataError):
     """A query was made by other components than the codes it is compared with."""
+
+
+class MissingVectorError(DataError):
+    """Items lack the ready-made vector that a recipe compares; `keys` are theirs, `reason` says what each lacks."""
+
+    def __init__(self, message: str, keys: Sequence[str] = (), reason: str = "") -> None:
+        super().__init__(message, keys)
+        self.reason = reason or message
 
 
 class NotFittedError(XmrError):

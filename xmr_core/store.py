@@ -209,6 +209,34 @@ class Store(ABC):
     def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
         """Insert items and their metadata; a column of metadata that is new is added to `xmr.metadata`."""
 
+    def typed_metadata(self, metadata: Mapping[str, Sequence[Any]]) -> Mapping[str, Any]:
+        """The columns in the types in which they will be kept, so that a long column has one type in all its blocks.
+
+        What is given back has `take(rows)`, or is a list. Raises DataError on what no column can hold.
+        """
+        return metadata
+
+    @abstractmethod
+    def update_metadata(self, ids: NDArray[np.int64], metadata: Mapping[str, Sequence[Any]]) -> NDArray[np.int64]:
+        """Set these columns of stored items, where a value is not missing; the ids of the items that changed."""
+
+    def put_vectors(self, modality: str, name: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Keep ready-made vectors (n, d) of items that have none of this name.
+
+        Raises DataError where those of the same name and modality have another width.
+        """
+        raise self._lacks("named vectors")
+
+    def get_vectors(
+        self, modality: str, name: str, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(n,) which items have the vector, and (m, d) the vectors of those, in the order of `ids`."""
+        return np.zeros(len(ids), bool), np.zeros((0, 0), np.float32)
+
+    def vector_widths(self, modality: str) -> Mapping[str, int]:
+        """The names of the vectors that items of a modality have, and their dimensions."""
+        return {}
+
     @abstractmethod
     def put_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
         """Insert the links (p,) that are not there yet."""
@@ -218,10 +246,13 @@ class Store(ABC):
         """Set the labels (n, l) of items; zeros are not stored."""
 
     @abstractmethod
-    def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
+    def ids(
+        self, modality: str | None = None, where: str | None = None, coded: tuple[str, int] | None = None
+    ) -> NDArray[np.int64]:
         """Ascending ids of the items that match `where`, a SQL condition on `xmr.catalog` (items and metadata).
 
-        Raises DataError where it is no condition.
+        `coded` chooses among what has a code in a version of a space, items or not. Raises DataError where `where` is
+        no condition.
         """
 
     @abstractmethod

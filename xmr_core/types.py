@@ -7,9 +7,10 @@ Letters for sizes: n rows, t tokens (regions, words), d dimensions, p pairs, l l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ __all__ = [
     "Metric",
     "Pairs",
     "Texts",
+    "VectorSource",
     "as_array",
     "as_bits",
     "as_ids",
@@ -51,15 +53,24 @@ Int: TypeAlias = int | np.integer[Any]
 Float: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Texts: TypeAlias = str | Sequence[str]
 Ids: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
+VECTOR_NAME = re.compile(r"(?!.*__)[a-z][a-z0-9_]{0,19}")  # of named vectors: it becomes part of a table's name
 LARGEST_ID = 1 << 62  # leaves room to go on counting
 
 
 def as_array(values: object, what: str) -> NDArray[Any]:
     """Any array-like as an array. Raises DataError on rows of different lengths."""
     try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"{what}: cannot be made an array, its rows differ ({error})") from None
+        return np.asarray(_off_graph(values))
+    except (ValueError, TypeError, RuntimeError) as error:  # the last two are torch's
+        raise DataError(f"{what}: cannot be made an array; do its rows differ? ({error})") from None
+
+
+def _off_graph(values: Any) -> Any:
+    """A tensor of torch without its gradients, in main memory, and of a type that NumPy has."""
+    if not (hasattr(values, "detach") and hasattr(values, "cpu")):
+        return values
+    tensor = values.detach().cpu()
+    return tensor.float() if "bfloat16" in str(tensor.dtype) else tensor
 
 
 def as_ids(values: object, what: str = "ids") -> NDArray[np.int64]:
@@ -123,6 +134,16 @@ def unpack_bits(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.unpackbits(codes, axis=1, bitorder="little").astype(bool)
 
 
+class VectorSource(Protocol):
+    """What the named vectors of stored items, or of queries, are read from."""
+
+    def get_vectors(
+        self, modality: str, name: str, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(n,) which of these items have the vector, and (m, d) the vectors of those."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """Pictures or sentences, or vectors made elsewhere.
@@ -131,6 +152,8 @@ class Items:
     precomputed vectors rows of (n, d) float32. `keys` (n) are the user's own names, unique in a modality; without them
     rows are numbered, and a library names what it stores by path or content (`keyed` is then False). `ids` (n,) int64
     are the library's. `metadata` maps a column's name to n values. `labels` (n, l) uint8, 1 where one holds.
+    `vectors` maps a name to ready-made vectors of the items beside their data: (n, d) numbers, or a list of n vectors
+    with None where an item has none; those of stored items are read when `vectors_of` asks for them.
     Raises DataError where the columns are of different lengths or hold something else.
     """
 
@@ -142,6 +165,7 @@ class Items:
     labels: NDArray[np.uint8] | None = None
     stored: bool = False
     keyed: bool | None = None
+    vectors: Mapping[str, Sequence[Any]] | VectorSource = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.keyed is None:
@@ -158,7 +182,11 @@ class Items:
             raise DataError(f"metadata: expected a dict of columns, got {type(self.metadata).__name__}")
         metadata = {name: _column(column, f"metadata {name!r}") for name, column in self.metadata.items()}
         object.__setattr__(self, "metadata", metadata)
+        if not callable(getattr(self.vectors, "get_vectors", None)):
+            object.__setattr__(self, "vectors", _named_vectors(self.vectors, self.modality))
         sizes = {"keys": len(self.keys), "ids": len(self.ids)}
+        if isinstance(self.vectors, Mapping):
+            sizes |= {f"vectors {name!r}": len(column) for name, column in self.vectors.items()}
         sizes |= {f"metadata {name!r}": len(column) for name, column in metadata.items()}
         if self.labels is not None:
             object.__setattr__(self, "labels", _as_labels(self.labels))
@@ -179,7 +207,43 @@ class Items:
             ids=self.ids[positions],
             metadata={name: _taken(column, positions) for name, column in self.metadata.items()},
             labels=None if self.labels is None else self.labels[positions],
+            vectors=self.vectors
+            if not isinstance(self.vectors, Mapping)
+            else {name: _taken(column, positions) for name, column in self.vectors.items()},
         )
+
+    def vectors_of(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(n,) which items have a vector of this name, and (m, d) the vectors of those."""
+        if not isinstance(self.vectors, Mapping):
+            return self.vectors.get_vectors(self.modality, name, self.ids)
+        column = self.vectors.get(name)
+        if column is None:
+            return np.zeros(len(self), bool), np.zeros((0, 0), np.float32)
+        have = np.array([row is not None for row in column], bool)
+        rows = column if isinstance(column, np.ndarray) else [row for row in column if row is not None]
+        return have, np.asarray(rows, np.float32) if have.any() else np.zeros((0, 0), np.float32)
+
+
+def _named_vectors(given: object, modality: str) -> dict[str, Any]:
+    """Each name's vectors as (n, d) float32, or as a list where some items have none. Raises DataError."""
+    if not isinstance(given, Mapping):
+        raise DataError(f"vectors: expected a dict of names and arrays (n, d), got {type(given).__name__}")
+    made: dict[str, Any] = {}
+    for name, column in given.items():
+        what = f"vectors {name!r} of {modality}s"
+        if not isinstance(name, str) or not VECTOR_NAME.fullmatch(name):
+            raise DataError(f"{what}: a name has a to z, 0 to 9 and single _, and begins with a letter")
+        rows = column if hasattr(column, "ndim") else _column(column, what)
+        lacking = [] if hasattr(rows, "ndim") else [row for row, vector in enumerate(rows) if vector is None]
+        if not lacking:
+            made[name] = as_vectors(rows, what) if len(rows) else np.zeros((0, 0), np.float32)
+            continue
+        filled: list[NDArray[np.float32] | None] = [None] * len(rows)
+        have = [row for row, vector in enumerate(rows) if vector is not None]
+        for row, vector in zip(have, as_vectors([rows[row] for row in have], what) if have else (), strict=True):
+            filled[row] = vector
+        made[name] = filled
+    return made
 
 
 def _column(values: Any, what: str) -> Any:

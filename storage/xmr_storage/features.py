@@ -1,4 +1,4 @@
-"""Feature vectors that are kept: a table an extractor, `xmr.feature_<extractor>`."""
+"""Vectors of items: of an extractor in `feature_<extractor>`, ready-made ones in `vector_<modality>__<name>`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from xmr_storage.quoting import identifier
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
-__all__ = ["get", "put", "tables"]
+__all__ = ["get", "put", "tables", "vector_widths", "vectors_name"]
 
 
 def tables(con: Connection) -> list[str]:
-    """The tables of features; a user's own `feature_...` is not one."""
-    return [table for table in con.tables("feature_") if _dim(con, table)]
+    """The tables of features and of named vectors; a user's own `feature_...` is not one."""
+    return [table for table in con.tables("feature_", "vector_") if _dim(con, table)]
+
+
+def vectors_name(modality: str, name: str) -> str:
+    """What stands for the extractor of ready-made vectors."""
+    return f"vector_{modality}__{name}"
+
+
+def vector_widths(con: Connection, modality: str) -> dict[str, int]:
+    """The names of the ready-made vectors of a modality, and their dimensions."""
+    prefix = vectors_name(modality, "")
+    return {table.removeprefix(prefix): _dim(con, table) for table in con.tables(prefix) if _dim(con, table)}
 
 
 def get(con: Connection, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -59,7 +70,7 @@ def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArra
 
 
 def _table_name(extractor: str) -> str:
-    return identifier(f"feature_{extractor}", "extractor")
+    return identifier(extractor if extractor.startswith("vector_") else f"feature_{extractor}", "extractor")
 
 
 def _dim(con: Connection, table: str) -> int:

@@ -13,6 +13,7 @@ from xmr_core.store import ItemRows, Store
 from xmr_core.types import IMAGE, TEXT, Items, Pairs
 from xmr_storage import features
 from xmr_storage import metadata as own
+from xmr_storage.codes import table_name
 from xmr_storage.ids import ids_of, mark_ids, next_id, wanted
 from xmr_storage.quoting import quoted
 from xmr_storage.records import code_tables
@@ -65,9 +66,15 @@ class SqlItems(Store):
         with self.db.transaction():
             self.db.insert("items", table)
             if metadata:
-                columns = {name: own.column(name, values) for name, values in metadata.items()}
-                fitting = own.fit_columns(self.db, columns)
+                fitting = own.fit_columns(self.db, self.typed_metadata(metadata))
                 self.db.insert("metadata", pa.table({"item_id": rows.ids, **fitting}))
+
+    def typed_metadata(self, metadata: Mapping[str, Sequence[Any]]) -> Mapping[str, Any]:
+        return {name: own.column(name, values) for name, values in metadata.items()}
+
+    def update_metadata(self, ids: NDArray[np.int64], metadata: Mapping[str, Sequence[Any]]) -> NDArray[np.int64]:
+        with self.db.transaction():
+            return own.update(self.db, ids, self.typed_metadata(metadata))
 
     def metadata_columns(self) -> list[str]:
         return own.names(self.db)
@@ -96,18 +103,30 @@ class SqlItems(Store):
                 self.db.execute("DELETE FROM xmr.labels WHERE item_id IN (SELECT item_id FROM _relabelled)")
             self.db.insert("labels", table)
 
-    def ids(self, modality: str | None = None, where: str | None = None) -> NDArray[np.int64]:
+    def ids(
+        self, modality: str | None = None, where: str | None = None, coded: tuple[str, int] | None = None
+    ) -> NDArray[np.int64]:
         if where is not None and (not isinstance(where, str) or where != where.encode("utf-8", "replace").decode()):
             raise DataError(f"where={where!r}: expected a SQL condition")
         of_kind, values = ("TRUE", []) if modality is None else ("modality = $1", [modality])
-        if where is None:
+        if where is None and coded is None:
             return ids_of(self.db.arrow(f"SELECT item_id FROM xmr.items WHERE {of_kind} ORDER BY item_id", values))
-        query = f"SELECT item_id FROM xmr.catalog WHERE {of_kind} AND (\n{where}\n) ORDER BY item_id"
+        catalog = "xmr.catalog" if coded is None else f"({self._coded(*coded)}) AS coded"
+        condition = "TRUE" if where is None else where
+        query = f"SELECT item_id FROM {catalog} WHERE {of_kind} AND (\n{condition}\n) ORDER BY item_id"
         try:
             return ids_of(self.db.condition(query, values))
         except DataError as error:
             columns = ", ".join([*own.CATALOG, *self.metadata_columns()])
             raise DataError(f"where={where!r}: {error} (columns: {columns})") from error
+
+    def _coded(self, name: str, version: int) -> str:
+        """A query: the columns of the catalog, of all that has a code; NULL where a code belongs to no item."""
+        columns = "".join(f", c.{quoted(column)}" for column in [*own.CATALOG[2:], *self.metadata_columns()])
+        return f"""
+            SELECT v.item_id, v.modality{columns}
+            FROM xmr.{table_name(name, version)} AS v LEFT JOIN xmr.catalog AS c ON c.item_id = v.item_id
+            """
 
     def items(self, ids: NDArray[np.int64], modality: str) -> Items:
         """Items by ids, in their order; those whose vectors were given ready-made have these for data."""
@@ -129,7 +148,7 @@ class SqlItems(Store):
             found, vectors = self.get_features(PRECOMPUTED, ids[bare])
             for row, vector in zip(np.array(bare)[found], vectors, strict=True):
                 data[row] = vector
-        return Items(modality, data, [row[0] for row in rows], ids, stored=True)
+        return Items(modality, data, [row[0] for row in rows], ids, stored=True, vectors=self)
 
     def pairs(self, where: str | None = None) -> Pairs:
         images, texts = (self.items(self.ids(modality, where), modality) for modality in (IMAGE, TEXT))
@@ -151,7 +170,13 @@ class SqlItems(Store):
         if not names:
             return items
         return Items(
-            items.modality, items.data, items.keys, items.ids, labels=self.labels(items.ids, names), stored=True
+            items.modality,
+            items.data,
+            items.keys,
+            items.ids,
+            labels=self.labels(items.ids, names),
+            stored=True,
+            vectors=self,
         )
 
     def labels(self, ids: NDArray[np.int64], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
@@ -195,10 +220,12 @@ class SqlItems(Store):
         import pyarrow as pa
 
         doomed = "item_id IN (SELECT item_id FROM _doomed)"
-        tables = ["items", "metadata", "labels", "attention", *code_tables(self.db), *features.tables(self.db)]
+        coded = code_tables(self.db)
+        tables = ["items", "metadata", "labels", "attention", *coded, *features.tables(self.db)]
+        held = " UNION ".join(f"SELECT item_id FROM xmr.{table} WHERE {doomed}" for table in ("items", *coded))
         with self.db.transaction(), self.db.given(_doomed=pa.table({"item_id": np.unique(ids)})):
             mark_ids(self.db)
-            ((count,),) = self.db.rows(f"SELECT count(*) FROM xmr.items WHERE {doomed}")
+            ((count,),) = self.db.rows(f"SELECT count(*) FROM ({held}) AS held")
             for table in tables:
                 self.db.execute(f"DELETE FROM xmr.{table} WHERE {doomed}")
             for column in ("image_id", "text_id"):
@@ -210,3 +237,17 @@ class SqlItems(Store):
 
     def put_features(self, extractor: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         features.put(self.db, extractor, ids, vectors)
+
+    def put_vectors(self, modality: str, name: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        try:
+            features.put(self.db, features.vectors_name(modality, name), ids, vectors)
+        except DataError as error:
+            raise DataError(f"vectors {name!r} of {modality}s: {str(error).split(': ', 1)[-1]}") from None
+
+    def get_vectors(
+        self, modality: str, name: str, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        return features.get(self.db, features.vectors_name(modality, name), ids)
+
+    def vector_widths(self, modality: str) -> Mapping[str, int]:
+        return features.vector_widths(self.db, modality)

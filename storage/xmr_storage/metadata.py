@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xmr_core.datasets.columns import is_missing
 from xmr_core.errors import DataError
+from xmr_storage.ids import ids_of
 from xmr_storage.quoting import quoted
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from xmr_storage.connection import Connection
 
-__all__ = ["CATALOG", "column", "fit_columns", "make_catalog", "names"]
+__all__ = ["CATALOG", "column", "fit_columns", "make_catalog", "names", "update"]
 
 CATALOG = ("item_id", "modality", "key", "source", "text")  # the columns of xmr.catalog before the user's
 RESERVED = ("item_id", "modality", "key", "content", "source", "text", "data")
@@ -65,6 +67,37 @@ def fit_columns(con: Connection, columns: Mapping[str, pa.Array]) -> dict[str, p
     if changed:
         make_catalog(con)
     return fitting
+
+
+def update(con: Connection, ids: NDArray[np.int64], columns: Mapping[str, pa.Array]) -> NDArray[np.int64]:
+    """Set columns of items that are there, where the new value is not missing; the ids of those that changed."""
+    import pyarrow as pa
+
+    fitting = {name: values for name, values in fit_columns(con, columns).items() if values.null_count < len(values)}
+    if not fitting:
+        return ids[:0]
+    other = " OR ".join(
+        f"g.{quoted(own)} IS NOT NULL AND m.{quoted(own)} IS DISTINCT FROM g.{quoted(own)}" for own in fitting
+    )
+    with con.given(_updated=pa.table({"item_id": ids, **fitting})):
+        con.execute(
+            """
+            INSERT INTO xmr.metadata (item_id)
+            SELECT item_id FROM _updated WHERE item_id NOT IN (SELECT item_id FROM xmr.metadata)
+            """
+        )
+        changed = con.arrow(
+            f"""
+            SELECT g.item_id
+            FROM _updated AS g JOIN xmr.metadata AS m ON m.item_id = g.item_id
+            WHERE {other}
+            ORDER BY g.item_id
+            """
+        )
+        if len(changed):
+            own_or_given = ", ".join(f"{quoted(own)} = coalesce(g.{quoted(own)}, m.{quoted(own)})" for own in fitting)
+            con.execute(f"UPDATE xmr.metadata AS m SET {own_or_given} FROM _updated AS g WHERE g.item_id = m.item_id")
+    return ids_of(changed)
 
 
 def _kind_for_both(con: Connection, given: str, name: str, old: pa.DataType, values: pa.Array) -> pa.DataType:

@@ -685,7 +685,7 @@ def test_a_process_killed_while_adding_leaves_nothing_behind(db: Library, tmp_pa
     code = (
         "import os, signal, xmr_core as xmr\n"
         "from xmr_core.library import ingest\n"
-        "ingest.BLOCK = 10\n"
+        "ingest.LIGHT_BLOCK = 10\n"
         "kept, blocks = ingest.prepare, []\n"
         "def prepare(items):\n"
         "    blocks.append(1)\n"

@@ -45,7 +45,7 @@ def add(
 ) -> None:
     """Add pictures and sentences, and which go together.
 
-    All of SOURCE is added or, on an error, nothing. What is there already is left as it is: adding twice adds nothing.
+    All of SOURCE is added or, on an error, nothing. Adding twice adds nothing; columns of known items are updated.
     New items get codes in every published space. SOURCE is a table (CSV, TSV, Parquet, JSON, Arrow) with an image, a
     text or both a row, a folder of images, COCO captions, WebDataset shards, or a data set in its publisher's layout.
     Columns with usual names are found; -o names others.
@@ -66,13 +66,17 @@ def add(
     skipped = {**pairs.skipped, **done.skipped}
     if as_json:
         protocol = {"protocol": pairs.protocol, "holds": counts}
-        printing.as_json({"new": done.new, "known": done.known, "skipped": skipped, **protocol})
+        told = {"new": done.new, "known": done.known, "updated": done.updated, "skipped": skipped}
+        printing.as_json({**told, "uncoded": done.uncoded, **protocol})
         return
     for key, reason in itertools.islice(skipped.items(), NAMED):
         printing.note(f"skipped {key}: {reason}")
     if len(skipped) > NAMED:
         printing.note(f"and {len(skipped) - NAMED:,} more; --json names all")
+    if done.uncoded:
+        printing.note(f"{len(done.uncoded):,} items have no code: {next(iter(done.uncoded.values()))}")
     known = f", {done.known:,} were there already" if done.known else ""
+    known += f" and {done.updated:,} of those were updated" if done.updated else ""
     typer.echo(f"{done.new:,} items added{known}; {file} holds {counted(counts)}")
     printing.note(pairs.protocol)
 

@@ -17,7 +17,7 @@ from xmr_core.errors import DataError, named
 from xmr_core.images import check_images, decode_image
 from xmr_core.types import IMAGE, TEXT, Items, as_vectors
 
-__all__ = ["Prepared", "check_keys", "content_of", "fault_of_text", "prepare"]
+__all__ = ["Prepared", "are_vectors", "check_keys", "content_of", "fault_of_text", "prepare"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Prepared:
 
 def prepare(items: Items) -> Prepared:
     """Hash and check items: pictures are decoded once, texts must say something, vectors must be finite."""
-    if _are_vectors(items.data):
+    if are_vectors(items.data):
         return _prepare_vectors(items)
     if items.modality == TEXT:
         return _prepare_texts(items)
@@ -66,19 +66,20 @@ def fault_of_text(text: object) -> str | None:
     return None
 
 
-def check_keys(items: Items, content: Sequence[str]) -> list[int]:
+def check_keys(keys: Sequence[str], content: Sequence[str], modality: str) -> list[int]:
     """Positions of the first of each key. Raises DataError where one key names two different contents."""
     first: dict[str, int] = {}
     clashes = []
-    for place, key in enumerate(items.keys):
+    for place, key in enumerate(keys):
         if content[first.setdefault(key, place)] != content[place]:
             clashes.append(key)
     if clashes:
-        raise DataError(f"{named(clashes)}: one key names two different {items.modality}s", clashes)
+        raise DataError(f"{named(clashes)}: one key names two different {modality}s", clashes)
     return sorted(first.values())
 
 
-def _are_vectors(data: Sequence[Any]) -> bool:
+def are_vectors(data: Sequence[Any]) -> bool:
+    """True where the data of items are ready-made vectors."""
     if isinstance(data, np.ndarray):
         return data.ndim == 2
     return len(data) > 0 and isinstance(data[0], np.ndarray) and data[0].ndim == 1

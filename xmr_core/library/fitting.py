@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError
+from xmr_core.errors import DataError, MissingVectorError
 from xmr_core.library.choosing import choose
 from xmr_core.library.run import LibraryRun, blocks
 from xmr_core.library.session import Session
@@ -97,26 +97,44 @@ def put_space(session: Session, name: str, version: int, pipeline: Pipeline, cod
 def _encode_all(session: Session, name: str, version: int, pipeline: Pipeline, seed: int) -> None:
     made = False
     for modality in pipeline.modalities:
-        for codes in _codes(session.store, pipeline, modality, session.store.ids(modality)):
+        for codes in _codes(session.store, pipeline, modality, session.store.ids(modality), {}):
             if not made:
                 put_space(session, name, version, pipeline, codes, seed)
                 made = True
             session.store.put_codes(name, version, modality, codes)
 
 
-def _codes(store: Store, pipeline: Pipeline, modality: str, ids: NDArray[np.int64]) -> Iterator[Codes]:
+def _codes(
+    store: Store, pipeline: Pipeline, modality: str, ids: NDArray[np.int64], uncoded: dict[str, str]
+) -> Iterator[Codes]:
+    """The codes of items, block by block; items that lack a ready-made vector have none, and are noted in `uncoded`."""
     for rows in current_run().track(blocks(len(ids), BLOCK), f"encoding {modality}s, {BLOCK} at a time"):
-        yield pipeline.encode(store.items(ids[rows], modality))
+        items = store.items(ids[rows], modality)
+        while len(items):
+            try:
+                codes = pipeline.encode(items)
+            except MissingVectorError as error:
+                lacking = set(error.keys)
+                if not lacking:
+                    raise
+                uncoded.update(dict.fromkeys(error.keys, error.reason))
+                items = items.take(np.array([i for i, key in enumerate(items.keys) if key not in lacking], np.int64))
+                continue
+            yield codes
+            break
 
 
 def refresh(session: Session) -> int:
     """See `Library.refresh`."""
     with session.change():
-        return encode_missing(session)
+        return encode_missing(session, {})
 
 
-def encode_missing(session: Session) -> int:
-    """Encode the items that lack codes in a published space, inside a run and a transaction; how many codes."""
+def encode_missing(session: Session, uncoded: dict[str, str]) -> int:
+    """Encode the items that lack codes in a published space, inside a run and a transaction; how many codes.
+
+    Items that cannot have one, for want of a ready-made vector, are noted in `uncoded`, key to reason.
+    """
     store, count = session.store, 0
     for record in store.spaces():
         space = session.space(record.name) if record.published else None
@@ -125,7 +143,7 @@ def encode_missing(session: Session) -> int:
         for modality in space.pipeline.modalities:
             have = store.coded_ids(record.name, record.version, modality)
             missing = np.setdiff1d(store.ids(modality), have, assume_unique=True)
-            for codes in _codes(store, space.pipeline, modality, missing):
+            for codes in _codes(store, space.pipeline, modality, missing, uncoded):
                 store.put_codes(record.name, record.version, modality, codes)
                 count += len(codes)
     return count

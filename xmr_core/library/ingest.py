@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from xmr_core.datasets.readers import load
 from xmr_core.errors import ConfigError, DataError, named
 from xmr_core.library import region_cache
-from xmr_core.library.content import Prepared, check_keys, prepare
+from xmr_core.library.content import Prepared, are_vectors, check_keys, prepare
 from xmr_core.library.fitting import encode_missing, new_version, put_space
 from xmr_core.library.run import blocks
 from xmr_core.library.session import Session
@@ -20,25 +21,38 @@ from xmr_core.library.spaces import Space, check_name
 from xmr_core.progress import current_run
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
 from xmr_core.registry import require
-from xmr_core.store import ItemRows
+from xmr_core.store import ItemRows, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Ids, Items, Pairs, as_array, as_ids
 
 __all__ = ["Added", "add", "add_embeddings", "as_embeddings", "delete"]
 
-BLOCK = 2000  # items that are checked and stored at once
+BLOCK = 2000  # images that are checked and stored at once
+LIGHT_BLOCK = 20_000  # texts, or items that are vectors
 DIGITS = 16  # of a content's sha256, where it is the key
 
 
 @dataclass(frozen=True)
 class Added:
-    """What `Library.add` did: how many items were new, how many were there already, and which were skipped and why."""
+    """What `Library.add` did: how many items were new, how many were there already, and what was left out and why.
+
+    `updated` of the known items got other metadata, or vectors that they lacked. `skipped` maps keys of items that
+    cannot be used to the reason, `uncoded` those that were added and have no code in some space, for want of a vector.
+    """
 
     new: int = 0
     known: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    updated: int = 0
+    uncoded: dict[str, str] = field(default_factory=dict)
 
     def __add__(self, other: Added) -> Added:
-        return Added(self.new + other.new, self.known + other.known, self.skipped | other.skipped)
+        return Added(
+            self.new + other.new,
+            self.known + other.known,
+            self.skipped | other.skipped,
+            self.updated + other.updated,
+            self.uncoded | other.uncoded,
+        )
 
 
 def add(session: Session, given: object, on_error: str, encode: bool, options: Mapping[str, object]) -> Added:
@@ -51,39 +65,142 @@ def add(session: Session, given: object, on_error: str, encode: bool, options: M
     sides = [source] if isinstance(source, Items) else [source.images, source.texts]
     names = () if isinstance(source, Items) else source.label_names
     with session.change():
-        added, ids = Added(skipped=dict(getattr(source, "skipped", {}))), []
+        added, ids, adding = Added(skipped=dict(getattr(source, "skipped", {}))), [], _Adding(session.store, names)
         for items in sides:
-            report, assigned = _add_items(session, items, names, on_error)
+            report, assigned = adding.add(items, on_error)
             added += report
             ids.append(assigned)
         if isinstance(source, Pairs):
             links = np.stack([ids[side][source.links[:, side]] for side in (0, 1)], axis=1)
             links = links[(links >= 0).all(axis=1)]
             session.store.put_links(links[:, 0], links[:, 1])
-        if added.new and encode:
-            encode_missing(session)
+        if (added.new or added.updated) and encode:
+            uncoded: dict[str, str] = {}
+            encode_missing(session, uncoded)
+            added += Added(uncoded={key: reason for key, reason in uncoded.items() if key in adding.keys})
     return added
 
 
-def _add_items(session: Session, items: Items, names: Sequence[str], on_error: str) -> tuple[Added, NDArray[np.int64]]:
-    """The report, and (n,) the ids that the items have now, -1 where skipped."""
-    added, ids = Added(), [np.empty(0, np.int64)]
-    for rows in current_run().track(blocks(len(items), BLOCK), f"adding {items.modality}s, {BLOCK} at a time"):
-        block = items.take(rows)
-        prepared = prepare(block)
-        if not items.keyed:
-            block = replace(block, keys=_usual_keys(block, prepared))
-        if prepared.bad and on_error == "refuse":
-            keys = [block.keys[row] for row in prepared.bad]
+class _Adding:
+    """One call of `add`: items go into the store block by block, and ids count on from the last."""
+
+    def __init__(self, store: Store, label_names: Sequence[str]) -> None:
+        self.store, self.label_names = store, label_names
+        self.next = store.next_id()
+        self.keys: set[str] = set()
+
+    def add(self, items: Items, on_error: str) -> tuple[Added, NDArray[np.int64]]:
+        """The report, and (n,) the ids that the items have now, -1 where skipped."""
+        added, ids = Added(), [np.empty(0, np.int64)]
+        columns = self.store.typed_metadata(items.metadata)  # over all rows, so that a column has one type
+        bare = replace(items, metadata={})
+        size = BLOCK if items.modality == IMAGE and not are_vectors(items.data) else LIGHT_BLOCK
+        for rows in current_run().track(blocks(len(items), size), f"adding {items.modality}s, {size:,} at a time"):
+            block = bare.take(rows)
+            prepared = prepare(block)
+            if not items.keyed:
+                block = replace(block, keys=_usual_keys(block, prepared))
+            self.keys.update(block.keys)
+            if prepared.bad and on_error == "refuse":
+                raise _refusal(block, prepared)
+            report, assigned = self._block(block, {n: _at(own, rows) for n, own in columns.items()}, prepared)
+            added += report
+            ids.append(assigned)
+        return added, np.concatenate(ids)
+
+    def _block(self, block: Items, columns: Mapping[str, Any], prepared: Prepared) -> tuple[Added, NDArray[np.int64]]:
+        good = np.setdiff1d(np.arange(len(block)), list(prepared.bad), assume_unique=True)
+        ids, known = self.store.match(block.modality, block.keys)
+        changed = [block.keys[row] for row in good[ids[good] >= 0] if known[row] != prepared.content[row]]
+        if changed:
             raise DataError(
-                f"{len(keys)} of these {items.modality}s cannot be used: {named(keys)} "
-                f"({next(iter(prepared.bad.values()))}); nothing was added; on_error='skip' leaves them out",
-                keys,
+                f"{named(changed)}: already there with other content; delete these first, or give new keys", changed
             )
-        report, assigned = _add_block(session, block, prepared, names)
-        added += report
-        ids.append(assigned)
-    return added, np.concatenate(ids)
+        firsts = good[
+            check_keys([block.keys[row] for row in good], [prepared.content[row] for row in good], block.modality)
+        ]
+        new, old = firsts[ids[firsts] < 0], firsts[ids[firsts] >= 0]
+        ids[new] = self.next + np.arange(len(new))
+        self.next += len(new)
+        if len(firsts) < len(good):  # keys that are there twice
+            assigned = {block.keys[row]: ids[row] for row in new}
+            ids = np.array([assigned.get(key, ids[row]) for row, key in enumerate(block.keys)], np.int64)
+        ids[list(prepared.bad)] = -1
+        if len(new):
+            self._insert(block, columns, prepared, new, ids)
+        updated = self._update(block, columns, old, ids) if len(old) else 0
+        if block.labels is not None and len(good):
+            self.store.put_labels(ids[good], block.labels[good], self.label_names)
+        skipped = {block.keys[row]: reason for row, reason in prepared.bad.items()}
+        return Added(len(new), len(good) - len(new), skipped, updated), ids
+
+    def _insert(
+        self,
+        block: Items,
+        columns: Mapping[str, Any],
+        prepared: Prepared,
+        new: NDArray[np.int64],
+        ids: NDArray[np.int64],
+    ) -> None:
+        whole = (block.keys, prepared.content, prepared.source, prepared.text, prepared.blob)
+        rows = ItemRows(block.modality, ids[new], *(_at(column, new) for column in whole))
+        self.store.put_items(rows, {name: _at(column, new) for name, column in columns.items()})
+        if prepared.vectors is not None:
+            self.store.put_features("precomputed", ids[new], prepared.vectors[new])
+        for name in _vector_names(block):
+            have, vectors = block.vectors_of(name)
+            chosen = np.zeros(len(block), bool)
+            chosen[new] = True
+            if (have & chosen).any():
+                self.store.put_vectors(block.modality, name, ids[have & chosen], vectors[chosen[have]])
+
+    def _update(self, block: Items, columns: Mapping[str, Any], old: NDArray[np.int64], ids: NDArray[np.int64]) -> int:
+        """Give known items the metadata that are not missing, and vectors that they lack; how many items changed.
+
+        Raises DataError where an item has another vector: codes were made of it.
+        """
+        told = {name: _at(column, old) for name, column in columns.items()}
+        changed = [self.store.update_metadata(ids[old], told)] if told else []
+        for name in _vector_names(block):
+            given = block.take(old)
+            have, vectors = given.vectors_of(name)
+            stored, before = self.store.get_vectors(block.modality, name, ids[old])
+            both = have & stored
+            if both.any():
+                other = (vectors[both[have]] != before[both[stored]]).any(axis=1)
+                _refuse_other(name, [given.keys[row] for row in np.flatnonzero(both)[other].tolist()])
+            lacking = have & ~stored
+            if lacking.any():
+                self.store.put_vectors(block.modality, name, ids[old][lacking], vectors[lacking[have]])
+                changed.append(ids[old][lacking])
+        return len(np.unique(np.concatenate(changed))) if changed else 0
+
+
+def _refuse_other(name: str, keys: Sequence[str]) -> None:
+    if keys:
+        raise DataError(
+            f"{named(keys)}: already there with another vector {name!r}; delete these first, or give new keys", keys
+        )
+
+
+def _refusal(block: Items, prepared: Prepared) -> DataError:
+    keys = [block.keys[row] for row in prepared.bad]
+    return DataError(
+        f"{len(keys)} of these {block.modality}s cannot be used: {named(keys)} "
+        f"({next(iter(prepared.bad.values()))}); nothing was added; on_error='skip' leaves them out",
+        keys,
+    )
+
+
+def _vector_names(items: Items) -> list[str]:
+    return list(items.vectors) if isinstance(items.vectors, Mapping) else []
+
+
+def _at(column: Any, rows: NDArray[np.int64]) -> Any:
+    """The values at these rows: of an array, of what has `take` as Arrow's columns do, or of a list."""
+    if len(rows) == len(column) and len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # all of it
+        return column
+    return column.take(rows) if hasattr(column, "take") else [column[row] for row in rows.tolist()]
 
 
 def _usual_keys(items: Items, prepared: Prepared) -> list[str]:
@@ -92,36 +209,6 @@ def _usual_keys(items: Items, prepared: Prepared) -> list[str]:
         str(data) if isinstance(data, (str, Path)) and items.modality == IMAGE else content[:DIGITS] or items.keys[row]
         for row, (data, content) in enumerate(zip(items.data, prepared.content, strict=True))
     ]
-
-
-def _add_block(
-    session: Session, block: Items, prepared: Prepared, names: Sequence[str]
-) -> tuple[Added, NDArray[np.int64]]:
-    store = session.store
-    good = np.array([row for row in range(len(block)) if row not in prepared.bad], np.int64)
-    ids, known = store.match(block.modality, block.keys)
-    changed = [block.keys[row] for row in good if ids[row] >= 0 and known[row] != prepared.content[row]]
-    if changed:
-        raise DataError(
-            f"{named(changed)}: already there with other content; delete these first, or give new keys", changed
-        )
-    firsts = good[check_keys(block.take(good), [prepared.content[row] for row in good])]
-    new = firsts[ids[firsts] < 0]
-    start = store.next_id()
-    assigned = {block.keys[row]: start + order for order, row in enumerate(new)}
-    ids = np.array([assigned.get(key, ids[row]) for row, key in enumerate(block.keys)], np.int64)
-    ids[list(prepared.bad)] = -1
-    if len(new):
-        whole = (prepared.content, prepared.source, prepared.text, prepared.blob)
-        columns = [[column[row] for row in new] for column in whole]
-        items = block.take(new)
-        store.put_items(ItemRows(block.modality, ids[new], items.keys, *columns), items.metadata)
-        if prepared.vectors is not None:
-            store.put_features("precomputed", ids[new], prepared.vectors[new])
-    if block.labels is not None and len(good):
-        store.put_labels(ids[good], block.labels[good], names)
-    skipped = {block.keys[row]: reason for row, reason in prepared.bad.items()}
-    return Added(len(new), len(good) - len(new), skipped), ids
 
 
 def add_embeddings(

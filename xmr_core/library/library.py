@@ -71,8 +71,9 @@ class Library:
         shards, the folder of a known data set, or `Pairs` and `Items`. `options` are those of its reader: `image`,
         `text`, `labels`, `key` and `split` name columns, and `split=0.2` makes one (see `datasets.records`).
 
-        An item whose key is known with the same content is left as it is, so that adding twice adds nothing; its links
-        and labels are added. Without keys, an image's key is its path, and any other item's the digest of its content.
+        An item whose key is known with the same content is not added twice; its links are added, its labels replaced,
+        and its metadata updated where a value is given (`Added.updated` counts these items).
+        Without keys, an image's key is its path, and any other item's the digest of its content.
         `on_error` says what becomes of unreadable images and empty texts: "refuse" raises DataError naming their keys,
         "skip" leaves them out and reports them. `encode` gives new items codes in every published space.
         """

@@ -209,7 +209,7 @@ def search(
         target = _target(loaded, queries.modality) if modality is None else modality
         if target not in loaded.modalities:
             raise DataError(f"modality={target!r}: space {loaded.name!r} has {' and '.join(loaded.modalities)}")
-        among = None if where is None else session.store.ids(target, where)
+        among = None if where is None else _matching(session, loaded, target, where)
         index = loaded.index(target, exact)
         if k is not None and len(queries.embeddings) * (k - len(index)) > PADDING:
             raise DataError(f"k={k}: there are {len(index)} {target}s to find; ask for no more than that")
@@ -223,12 +223,20 @@ def search(
     return Results(hits, session.store, target, loaded.name, explained, unknown)
 
 
+def _matching(session: Session, space: Space, modality: str, where: str) -> NDArray[np.int64]:
+    """The ids that a condition chooses: of items, or of embeddings made elsewhere, which need be no items."""
+    coded = (space.name, space.record.version) if space.pipeline.encoder is None else None
+    return session.store.ids(modality, where, coded)
+
+
 def _target(space: Space, modality: str | None) -> str:
     """The modality to find for queries of a modality: the other one where the space has it."""
     if modality is not None:
         other = OTHER.get(modality, modality)
         return other if other in space.modalities else modality
     stored = sorted(space.record.counts)
+    if not stored and not space.modalities:
+        raise DataError(f"space {space.name!r} is empty: nothing is left in it to find; add embeddings first")
     if len(stored) != 1:
         raise DataError(f"which kind to find? give modality, one of {', '.join(stored or space.modalities)}")
     return stored[0]
