@@ -98,7 +98,7 @@ def test_vectors_of_several_encoders_are_scaled_to_length_one_and_joined_in_orde
 def test_states_of_several_encoders_are_numbered() -> None:
     each = Each(image="lite0", text=BOTH).fit(shapes(8))
     texts = [f"text/{i}/{name}" for i in (0, 1) for name in ("idf", "options", "splitter", "words")]
-    assert sorted(each.state) == ["image/options", *texts]
+    assert sorted(each.state) == ["image/options", *texts, "text/options"]
 
 
 def test_the_width_of_several_encoders_is_known_when_all_are() -> None:
