@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,158 @@ def test_options_out_of_range_are_refused() -> None:
         Precomputed(dim=0)
     with pytest.raises(xmr.ConfigError, match="metric='hamming': must be one of cosine, ip, l2"):
         Precomputed(dim=3, metric="hamming")
+
+
+# vectors by name, beside images and captions
+
+WIDTHS = {"image": 6, "text": 4}
+rng = np.random.default_rng(0)
+SHARED = rng.normal(size=(30, 3))
+IMAGES = (SHARED @ rng.normal(size=(3, 6))).astype("f4")
+TEXTS = (SHARED @ rng.normal(size=(3, 4))).astype("f4")
+CAPTIONS = [f"caption {i}" for i in range(30)]
+ALIGNED = "each(image=\"precomputed(name='clip')\", text=\"precomputed(name='clip')\") >> cca(dim=2) >> flat"
+
+
+def png(row: int) -> bytes:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (row, 2 * row, 3 * row)).save(file, "PNG")
+    return file.getvalue()
+
+
+def rows(**columns: Any) -> dict[str, Any]:
+    return {"image": [png(i) for i in range(30)], "caption": CAPTIONS, **columns}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Any:
+    with xmr.open(tmp_path / "v.duckdb", progress=False) as opened:
+        yield opened
+
+
+def test_two_widths_live_in_one_library(db: xmr.Library) -> None:
+    db.add(rows(a=IMAGES, b=TEXTS), vectors={"clip": ("a", "b")})
+    assert db.store.vector_widths("image") == {"clip": 6}
+    assert db.store.vector_widths("text") == {"clip": 4}
+    assert db.store.metadata_columns() == []
+    db.fit(ALIGNED, name="s")
+    text = int(db.store.ids("text", "text = 'caption 3'")[0])
+    hit = db.search(item=text, k=1, space="s")[0]
+    assert (int(text), hit.id) in {(t, i) for i, t in db.store.links().tolist()}
+    assert db.doctor() == []
+
+
+def test_hits_have_their_captions(db: xmr.Library) -> None:
+    db.add(rows(a=IMAGES, b=IMAGES), vectors={"clip": ("a", "b")})
+    db.fit("precomputed(name='clip') >> flat", name="s")
+    image = int(db.store.ids("image")[3])
+    hit = db.search(item=image, k=1, modality="text")[0]
+    assert hit.data == "caption 3"
+    found = db.sql(f"SELECT text FROM xmr.like_s({image}, 1, modality := 'text') JOIN xmr.items USING (item_id)")
+    assert found.fetchall() == [("caption 3",)]
+
+
+def test_queries_become_vectors_by_a_function_of_the_users(db: xmr.Library) -> None:
+    db.add(rows(a=IMAGES, b=IMAGES), vectors={"clip": ("a", "b")})
+    db.fit("precomputed(name='clip') >> flat", name="s")
+    with pytest.raises(xmr.DataError, match=r"db\.query_encoder\('clip', text=function\)"):
+        db.search(text="caption 3")
+    asked: list[str] = []
+
+    def encode(texts: list[str]) -> Any:
+        asked.extend(texts)
+        return [IMAGES[CAPTIONS.index(text)] for text in texts]
+
+    db.query_encoder("clip", text=encode)
+    assert (
+        db.search(text=["caption 3", "caption 7"], k=1).ids.ravel().tolist() == db.store.ids("image")[[3, 7]].tolist()
+    )
+    assert asked == ["caption 3", "caption 7"]
+    assert db.sql("SELECT item_id FROM xmr.search('caption 5', 1)").fetchall() == [(int(db.store.ids("image")[5]),)]
+    db.query_encoder("clip")
+    db.query_encoder("s", text=encode)  # by the name of the space
+    assert db.search(text="caption 3", k=1).ids.tolist() == [[db.store.ids("image")[3]]]
+    with pytest.raises(xmr.ConfigError, match="must be a function"):
+        db.query_encoder("clip", text="model")  # type: ignore[arg-type]  # that is the point
+    db.query_encoder("s", text=lambda texts: np.ones((7, 6)))
+    with pytest.raises(xmr.DataError, match="expected 1 vectors, got 7"):
+        db.search(text="caption 3")
+    db.query_encoder("s", text=lambda texts: np.ones((1, 7)))
+    with pytest.raises(xmr.DataError, match="expected 6 dimensions"):
+        db.search(text="caption 3")
+
+
+def test_vectors_come_from_files(db: xmr.Library, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES.astype("f2"))
+    db.add(rows(), folder=tmp_path, vectors={"clip": ("images.npy", None)})
+    have, vectors = db.store.get_vectors("image", "clip", db.store.ids("image"))
+    assert have.all()
+    np.testing.assert_array_equal(vectors, IMAGES.astype("f2"))
+    assert db.fit("precomputed(name='clip') >> flat").record.counts == {"image": 30}  # texts have none
+    with pytest.raises(xmr.DataError, match=r"no column and no \.npy file 'texts.npy'"):
+        db.add(rows(), vectors={"clip": (None, "texts.npy")})
+
+
+def test_items_without_the_vector_are_named_at_fit_and_left_out_at_add(db: xmr.Library) -> None:
+    some: list[Any] = [None if i == 4 else vector for i, vector in enumerate(IMAGES)]
+    keys = [f"k{i}" for i in range(30)]
+    db.add(xmr.Items("text", CAPTIONS, keys, vectors={"clip": some}))
+    with pytest.raises(xmr.MissingVectorError, match="1 of 30 texts have no vector 'clip': 'k4'") as raised:
+        db.fit("precomputed(name='clip') >> flat")
+    assert raised.value.keys == ("k4",)
+    space = db.fit("precomputed(name='clip') >> flat", where="key <> 'k4'", name="s")
+    assert space.record.counts == {"text": 29}
+    done = db.add(xmr.Items("text", ["no vector", "one"], ["x", "y"], vectors={"clip": [None, np.ones(6)]}))
+    assert (done.new, done.uncoded) == (2, {"x": "no vector 'clip'"})
+    assert db.space("s").record.counts == {"text": 30}
+    done = db.add(xmr.Items("text", ["no vector"], ["x"], vectors={"clip": np.ones((1, 6))}))
+    assert (done.known, done.updated, done.uncoded) == (1, 1, {})
+    assert db.space("s").record.counts == {"text": 31}
+
+
+@pytest.mark.parametrize(
+    ("vectors", "match"),
+    [
+        ({"clip": np.ones((1, 7))}, "vectors 'clip' of texts: expected 6 dimensions, got 7"),
+        ({"clip": np.full((1, 6), np.nan)}, "1 of 1 rows hold NaN"),
+        ({"clip": [[1, 2, float("inf"), 4, 5, 6]]}, "1 of 1 rows hold NaN"),
+        ({"clip": np.ones((2, 6))}, "expected 1, one for each text, got 2"),
+        ({"Clip B": np.ones((1, 6))}, "a name has a to z"),
+        ({"a__b": np.ones((1, 6))}, "a name has a to z"),
+        (np.ones((1, 6)), "expected a dict"),
+    ],
+)
+def test_vectors_that_cannot_be_kept_are_refused(db: xmr.Library, vectors: Any, match: str) -> None:
+    db.add(xmr.Items("text", CAPTIONS, vectors={"clip": IMAGES}))
+    with pytest.raises(xmr.DataError, match=match):
+        db.add(xmr.Items("text", ["new"], vectors=vectors))
+    assert db.store.counts()["text"] == 30
+
+
+def test_another_vector_of_a_known_item_is_refused(db: xmr.Library) -> None:
+    given = xmr.Items("text", CAPTIONS, vectors={"clip": IMAGES})
+    db.add(given)
+    assert db.add(given) == xmr.Added(known=30)
+    with pytest.raises(xmr.DataError, match="already there with another vector 'clip'"):
+        db.add(xmr.Items("text", CAPTIONS, vectors={"clip": -IMAGES}))
+
+
+def test_vectors_are_deleted_exported_and_restored(db: xmr.Library, tmp_path: Path) -> None:
+    db.add(rows(a=IMAGES, b=TEXTS), vectors={"clip": ("a", "b")})
+    db.delete(where="key LIKE '%' AND text = 'caption 0'")
+    db.export(tmp_path / "out")
+    with xmr.open(tmp_path / "again.duckdb", progress=False) as again:
+        again.restore(tmp_path / "out")
+        have, vectors = again.store.get_vectors("text", "clip", again.store.ids("text"))
+        assert have.all()
+        np.testing.assert_array_equal(vectors, TEXTS[1:])
+
+
+def test_the_width_need_not_be_said(db: xmr.Library) -> None:
+    db.add(xmr.Pairs(xmr.Items("image", IMAGES), xmr.Items("text", IMAGES), np.stack([np.arange(30)] * 2, axis=1)))
+    db.fit("precomputed >> flat", name="s")
+    assert db.search(item=3, k=1).ids.tolist() == [[33]]

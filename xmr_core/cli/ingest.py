@@ -38,6 +38,13 @@ def add(
         str | None,
         typer.Option("--split", help="The column that says train, val or test; or shares to draw: test=0.2,val=0.1."),
     ] = None,
+    vectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vectors",
+            help="Ready-made vectors, NAME=IMAGES,TEXTS: columns, or .npy files with a row a row; one may be empty.",
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out unreadable pictures and empty texts, and name them.")
     ] = False,
@@ -59,7 +66,7 @@ def add(
     """
     import xmr_core as xmr
 
-    pairs = _read(source, reader, options or [], split, skip_bad)
+    pairs = _read(source, reader, options or [], split, vectors or [], skip_bad)
     with xmr.open(file) as db:
         done = db.add(pairs, on_error="skip" if skip_bad else "refuse")
         counts = dict(db.store.counts())
@@ -81,7 +88,9 @@ def add(
     printing.note(pairs.protocol)
 
 
-def _read(source: Path, reader: str | None, options: Sequence[str], split: str | None, skip_bad: bool) -> Dataset:
+def _read(
+    source: Path, reader: str | None, options: Sequence[str], split: str | None, vectors: Sequence[str], skip_bad: bool
+) -> Dataset:
     """What a reader gives. Raises XmrError; a usage error for an option that it does not take."""
     from xmr_core import datasets
     from xmr_core.datasets.readers import reader_options
@@ -94,9 +103,20 @@ def _read(source: Path, reader: str | None, options: Sequence[str], split: str |
         if takes and (not equals or key not in takes):
             raise typer.BadParameter(f"{option!r}: the reader {name} takes {', '.join(takes)}, as NAME=VALUE")
         given[key] = value_of(value)
+    if vectors:
+        given["vectors"] = dict(map(_sides, vectors))
     if skip_bad and "on_error" in takes:
         given["on_error"] = "skip"
     return datasets.read(name, None if name == str(source) else source, **given)
+
+
+def _sides(option: str) -> tuple[str, tuple[str | None, str | None]]:
+    """`clip=clip_image,clip_text` as a name and its two columns."""
+    name, _, sides = option.partition("=")
+    image, comma, text = sides.partition(",")
+    if not comma or not (image or text):
+        raise typer.BadParameter(f"--vectors {option!r}: write NAME=IMAGES,TEXTS, like clip=clip_image,clip_text")
+    return name, (image or None, text or None)
 
 
 def _shares(split: str) -> str | float | dict[str, float]:

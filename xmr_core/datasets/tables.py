@@ -29,6 +29,7 @@ LABEL_NAMES = ("labels", "label")
 SEVERAL = re.compile(r"\s*[;|,]\s*")  # between the labels of an image
 NAMED = 5  # keys that an error message names
 
+Sides = tuple[Any, Any]  # of images and of texts: a column, a .npy file or an array; None where a side has none
 Split = str | float | Mapping[str, float]  # a column, the share of `test`, or the share of each part but the rest
 
 
@@ -42,6 +43,7 @@ def table(
     on_error: str = "refuse",
     split: Split | None = None,
     seed: int = 0,
+    vectors: Mapping[str, Sides] | None = None,
 ) -> Dataset:
     """Items from a file of rows (CSV, TSV, Parquet, JSON, JSON lines, Arrow), or from all that a glob pattern matches.
 
@@ -49,7 +51,7 @@ def table(
     says, strictly; TSV has no quotes; both are UTF-8.
     """
     columns, root = read_files(path)
-    names = _Names(image, text, key, labels, split, on_error, seed)
+    names = _Names(image, text, key, labels, split, on_error, seed, vectors or {})
     return _read(columns, names, root if folder is None else Path(folder), Path(path).name)
 
 
@@ -63,6 +65,7 @@ def records(
     on_error: str = "refuse",
     split: Split | None = None,
     seed: int = 0,
+    vectors: Mapping[str, Sides] | None = None,
     name: str = "rows",
 ) -> Dataset:
     """Items from rows in memory: a pandas or polars DataFrame, an Arrow table, a DuckDB relation, a Hugging Face
@@ -78,13 +81,17 @@ def records(
     rows of an image agree. `split` names the column that says train, val or test, or makes one: 0.2 puts a fifth of the
     pairs into `test` and the rest into `train`, by `seed`; {"val": 0.1, "test": 0.2} makes three parts.
 
+    `vectors` names ready-made vectors, and says where those of the images and of the texts are, row by row:
+    {"clip": ("clip_image", "clip_text")} are columns of lists or arrays, {"clip": ("images.npy", None)} a file (n, d),
+    which need not fit into memory. Width may differ between names, and between images and texts.
+
     `on_error` says what becomes of rows whose file is missing or whose text is empty: "refuse" raises DataError with
     their keys, "skip" leaves them out (`Dataset.skipped`).
     """
     columns = columns_of(source)
     if columns is None:
         raise DataError(f"expected rows, such as a DataFrame or a list of dicts, got {type(source).__name__}")
-    names = _Names(image, text, key, labels, split, on_error, seed)
+    names = _Names(image, text, key, labels, split, on_error, seed, vectors or {})
     return _read(columns, names, Path() if folder is None else Path(folder), name)
 
 
@@ -99,6 +106,7 @@ class _Names:
     split: Split | None
     on_error: str
     seed: int
+    vectors: Mapping[str, Sides]
 
     def __post_init__(self) -> None:
         if self.on_error not in ("refuse", "skip"):
@@ -117,7 +125,7 @@ class _Names:
                 raise DataError(f"{what} has no column {name!r}; {there}")
         if image is None and text is None:
             raise DataError(f"{what}: which columns are images and texts? {there}; name them by image= and text=")
-        return _Names(image, text, self.key, labels, self.split, self.on_error, self.seed)
+        return _Names(image, text, self.key, labels, self.split, self.on_error, self.seed, self.vectors)
 
 
 @dataclass
@@ -140,7 +148,13 @@ def _read(columns: Columns, names: _Names, root: Path, what: str) -> Dataset:
     if rows.faults and names.on_error == "refuse":
         raise DataError(_summary(what, rows.faults), list(rows.faults))
     links = np.array(list(rows.links), np.int64).reshape(-1, 2)
-    used = {names.image, names.text, names.key}
+    sides = _vectors(columns, names.vectors, root)
+    used = {
+        names.image,
+        names.text,
+        names.key,
+        *(side for own in names.vectors.values() for side in own if _is_name(side)),
+    }
     extra = {name: _values(column) for name, column in columns.items() if name not in used}
     if isinstance(names.split, str):
         extra["split"] = extra.pop(names.split)
@@ -151,6 +165,7 @@ def _read(columns: Columns, names: _Names, root: Path, what: str) -> Dataset:
         list(rows.text_keys),
         metadata={name: [column[row] for row in rows.text_rows] for name, column in extra.items()},
         labels=None if marks is None else marks[rows.text_rows],
+        vectors={name: _rows_of(own[1], rows.text_rows) for name, own in sides.items() if own[1] is not None},
     )
     images = Items(
         IMAGE,
@@ -158,6 +173,11 @@ def _read(columns: Columns, names: _Names, root: Path, what: str) -> Dataset:
         list(rows.image_keys),
         metadata=_agreed(extra, rows.image_rows),
         labels=None if marks is None else np.array([marks[own].max(axis=0) for own in rows.image_rows], np.uint8),
+        vectors={
+            name: _rows_of(own[0], [at[0] for at in rows.image_rows])
+            for name, own in sides.items()
+            if own[0] is not None
+        },
     )
     how = f"in {what}"
     if names.split is not None and not isinstance(names.split, str):
@@ -165,6 +185,47 @@ def _read(columns: Columns, names: _Names, root: Path, what: str) -> Dataset:
         how = f"of whole pairs by seed {names.seed}"
     needs = [side for side, name in ((IMAGE, names.image), (TEXT, names.text)) if name is not None]
     return dataset(Path(what).stem, images, texts, links, label_names, how, rows.faults, needs)
+
+
+def _vectors(columns: Columns, vectors: Mapping[str, Sides], root: Path) -> dict[str, Sides]:
+    """The vectors of both sides, a row each. Raises DataError where there are none, or of another number of rows."""
+    n = len(next(iter(columns.values()), ()))
+    made = {}
+    for name, sides in vectors.items():
+        if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
+            raise DataError(
+                f"vectors {name!r}: expected columns for images and for texts, got {sides!r}; one may be None"
+            )
+        made[name] = (_vector_rows(columns, sides[0], name, root, n), _vector_rows(columns, sides[1], name, root, n))
+    return made
+
+
+def _vector_rows(columns: Columns, given: Any, name: str, root: Path, n: int) -> Any:
+    rows = given
+    if isinstance(given, (str, Path)) and str(given) not in columns:
+        file = next((path for path in (root / given, Path(given)) if path.is_file()), None)
+        if file is None or file.suffix != ".npy":
+            raise DataError(f"vectors {name!r}: there is no column and no .npy file {str(given)!r}")
+        try:
+            rows = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"vectors {name!r}: {file.name} cannot be read: {error}") from None
+    elif given is not None and isinstance(given, (str, Path)):
+        rows = columns[str(given)]
+    if rows is not None and len(rows) != n:
+        raise DataError(f"vectors {name!r}: expected {n} rows, as many as there are in all columns, got {len(rows)}")
+    return rows
+
+
+def _is_name(side: Any) -> bool:
+    return isinstance(side, str)
+
+
+def _rows_of(column: Any, rows: Sequence[int]) -> Any:
+    """The vectors of these rows; a list where some are missing."""
+    if isinstance(column, np.ndarray) and column.ndim == 2:
+        return np.asarray(column[np.asarray(rows, np.int64)])
+    return [None if is_missing(column[row]) else column[row] for row in rows]
 
 
 def _taken_apart(columns: Columns, names: _Names, root: Path) -> _Rows:

@@ -24,7 +24,7 @@ from xmr_core.library import comparison, evaluation, fitting, ingest, maintenanc
 from xmr_core.library.evaluation import Evaluation, Measure
 from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
-from xmr_core.library.session import Session
+from xmr_core.library.session import QueryEncoder, Session
 from xmr_core.library.spaces import Space, check_name, check_seed
 from xmr_core.library.vqa import AnswerEvaluation, Learnt
 from xmr_core.options import as_int
@@ -146,6 +146,15 @@ class Library:
     def encode(self, text: Texts | None = None, image: Images | None = None, space: str | None = None) -> Query:
         """Texts or images as queries of a space, to search with later or more than once. Raises DataError."""
         return query.encode(self._session, text, image, space)
+
+    def query_encoder(self, name: str, text: QueryEncoder | None = None, image: QueryEncoder | None = None) -> None:
+        """Say how queries become ready-made vectors, in this process: what `search(text=...)` calls.
+
+        `name` is that of the vectors (`precomputed(name=...)`) or of a space. `text` takes a list of n texts, `image` a
+        list of n images as they were given to `search`; each returns (n, d) numbers, as the model made those that were
+        added. None leaves a modality without one.
+        """
+        query.set_encoder(self._session, name, text, image)
 
     def search(
         self,

@@ -6,26 +6,40 @@ A query is one value, `Asked`: text, images, a stored item or a vector, encoded 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, SpaceMismatchError
+from xmr_core.errors import ConfigError, DataError, SpaceMismatchError
 from xmr_core.explain import attending
 from xmr_core.explain.attention import Attention, Explained
 from xmr_core.images import Images
 from xmr_core.library.content import fault_of_text
 from xmr_core.library.ingest import as_embeddings
 from xmr_core.library.results import Query, Results
-from xmr_core.library.session import Session
+from xmr_core.library.session import QueryEncoder, Session
 from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
 from xmr_core.search import reranking
 from xmr_core.search.hits import check_search
-from xmr_core.types import IMAGE, TEXT, Embeddings, Features, Float, Ids, Int, Items, Texts, as_array, as_ids
+from xmr_core.types import (
+    IMAGE,
+    TEXT,
+    Embeddings,
+    Features,
+    Float,
+    Ids,
+    Int,
+    Items,
+    Texts,
+    as_array,
+    as_ids,
+    as_vectors,
+)
 
 __all__ = ["Asked", "asked", "attend", "encode", "search"]
 
@@ -137,12 +151,43 @@ def asked(
     if vector is not None:
         return _given(space, vector, keep)
     if item is None:
-        return Asked(space.pipeline, _items(text, image), keep=keep)
+        return Asked(space.pipeline, _new_items(session, space, text, image), keep=keep)
     ids = as_ids(item, "item")
     modality = session.store.describe(ids)["modality"][0] if len(ids) == 1 else None
     if modality is None:
         raise DataError(f"item={item}: no such item")
     return Asked(space.pipeline, session.store.items(ids, modality), keep=keep)
+
+
+@dataclass(frozen=True, eq=False)
+class QueryVectors:
+    """The vectors of queries, made by what `Library.query_encoder` was given when an encoder asks for them by name."""
+
+    session: Session
+    space: str
+    data: Sequence[Any]
+
+    def get_vectors(
+        self, modality: str, name: str, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """(n,) True, and (n, d) the vectors of these queries. Raises DataError where nothing was given to make them."""
+        encoders = self.session.query_encoders
+        function = encoders.get(name, {}).get(modality) or encoders.get(self.space, {}).get(modality)
+        if function is None:
+            raise DataError(
+                f"space {self.space!r} compares ready-made vectors {name!r}; nothing makes them of new {modality}s; "
+                f"db.query_encoder({name!r}, {modality}=function) does, or search by item= or vector="
+            )
+        vectors = as_vectors(function([self.data[row] for row in ids.tolist()]), f"query encoder {name!r}")
+        if len(vectors) != len(ids):
+            raise DataError(f"query encoder {name!r}: expected {len(ids)} vectors, got {len(vectors)}")
+        return np.ones(len(ids), bool), vectors
+
+
+def _new_items(session: Session, space: Space, text: Texts | None, image: Images | None) -> Items:
+    """Texts or images to ask with."""
+    items = _items(text, image)
+    return replace(items, vectors=QueryVectors(session, space.name, items.data))
 
 
 def _items(text: Texts | None, image: Images | None) -> Items:
@@ -173,10 +218,19 @@ def _given(space: Space, vector: object, keep: bool) -> Asked:
     return Asked(pipeline, Embeddings(as_array(vector, "vector"), pipeline.metric), encoded=True)
 
 
+def set_encoder(session: Session, name: str, text: QueryEncoder | None, image: QueryEncoder | None) -> None:
+    """See `Library.query_encoder`."""
+    given = {modality: function for modality, function in ((TEXT, text), (IMAGE, image)) if function is not None}
+    strange = [modality for modality, function in given.items() if not callable(function)]
+    if strange:
+        raise ConfigError(strange[0], given[strange[0]], "must be a function of a list that returns (n, d) numbers")
+    session.query_encoders[name] = given
+
+
 def encode(session: Session, text: Texts | None, image: Images | None, space: str | None) -> Query:
     """See `Library.encode`."""
-    items = _items(text, image)
     loaded = session.space(space)
+    items = _new_items(session, loaded, text, image)
     made = Asked(loaded.pipeline, items).embeddings
     return Query(made.values, made.metric, loaded.record.fingerprint)
 
@@ -268,7 +322,7 @@ def attend(
     chosen = session.store.ids(where=where) if where is not None else item
     with session.run():
         if chosen is None:
-            seen = Asked(loaded.pipeline, _items(text, image)).attention
+            seen = Asked(loaded.pipeline, _new_items(session, loaded, text, image)).attention
         else:
             seen = attending.of_stored(session.store, loaded.pipeline, as_ids(chosen, "item"))
     if keep:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from xmr_core.errors import DataError
 from xmr_core.library.run import LibraryRun
@@ -13,7 +14,9 @@ from xmr_core.library.vqa import Learnt
 from xmr_core.progress import use_run
 from xmr_core.store import Store
 
-__all__ = ["Session"]
+__all__ = ["QueryEncoder", "Session"]
+
+QueryEncoder = Callable[[list[Any]], Any]  # n texts, or n images, to (n, d): an array or a tensor
 
 
 @dataclass(eq=False)
@@ -24,6 +27,8 @@ class Session:
     progress: bool | None = None
     _spaces: dict[tuple[str | None, int | None], Space] = field(default_factory=dict, init=False)
     _answerers: dict[str, Learnt] = field(default_factory=dict, init=False)
+
+    query_encoders: dict[str, dict[str, QueryEncoder]] = field(default_factory=dict, init=False)
 
     @contextmanager
     def run(self) -> Iterator[LibraryRun]:
