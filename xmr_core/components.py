@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -405,12 +406,16 @@ class Indexer(Component[C], ABC):
 
     The codes are what is stored; an index is made from codes and state and may be thrown away. `metrics` are those it
     takes; `exact` says that its index misses nothing; `recall_floor` is the recall@10 against exact search over its
-    own codes that its author promises on clustered vectors.
+    own codes that its author promises on clustered vectors. `encoder_wanted` is the recipe of the encoder that stands
+    before it in a recipe of the indexer alone; "" where none is implied. `no_match` is the distance of items that have
+    nothing in common with a query: a library leaves them out, rather than fill up k with them.
     """
 
     metrics: ClassVar[frozenset[str]] = frozenset({"l2", "ip", "cosine"})
     exact: ClassVar[bool] = False
     recall_floor: ClassVar[float] = 0.9
+    encoder_wanted: ClassVar[str] = ""
+    no_match: ClassVar[float] = math.inf
 
     def fit(self, embeddings: Embeddings) -> Self:
         """A new, fitted indexer. One that learns nothing has `needs_fit = False` and leaves this as it is."""

@@ -20,7 +20,7 @@ from xmr_core.datasets.readers import Source
 from xmr_core.errors import ConfigError
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
-from xmr_core.library import comparison, evaluation, fitting, ingest, maintenance, query, vqa
+from xmr_core.library import comparison, evaluation, fitting, hybrid, ingest, maintenance, query, vqa
 from xmr_core.library.evaluation import Evaluation, Measure
 from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
@@ -170,6 +170,7 @@ class Library:
         exact: bool = False,
         explain: bool = False,
         rerank: Int = 0,
+        spaces: Sequence[str] | None = None,
     ) -> Results:
         """The closest matches in the other modality: images for `text`, texts for `image`.
 
@@ -180,9 +181,16 @@ class Library:
         the SQL condition `where` (k are returned if k match). `modality` is the one to find. `exact` searches
         exhaustively. `explain` gives hits and queries the attention that was paid to them. `rerank` takes so many
         candidates and compares them again by the vectors that their codes stand for, in the space before the last
-        fuser: `catalyzer` restores them, and distances are then of that space. Raises DataError, SpaceMismatchError,
-        and ConfigError if there is nothing to explain or no way to restore.
+        fuser: `catalyzer` restores them, and distances are then of that space.
+
+        A space of texts alone finds texts, or images by their captions with `modality="image"`. `spaces` searches
+        several and fuses their rankings by reciprocal rank; distances are negative scores. Raises DataError,
+        SpaceMismatchError, and ConfigError if there is nothing to explain or no way to restore.
         """
+        if spaces is not None:
+            others = {"vector": vector is not None, "within": within is not None, "space": space is not None}
+            others |= {"explain": explain, "rerank": bool(rerank)}
+            return hybrid.search(self._session, spaces, text, image, item, k, where, modality, exact, others)
         return query.search(
             self._session, text, image, vector, item, k, within, where, modality, space, exact, explain, rerank
         )

@@ -19,6 +19,7 @@ from xmr_core.explain import attending
 from xmr_core.explain.attention import Attention, Explained
 from xmr_core.images import Images
 from xmr_core.library.content import fault_of_text
+from xmr_core.library.finding import OTHER, find
 from xmr_core.library.ingest import as_embeddings
 from xmr_core.library.results import Query, Results
 from xmr_core.library.session import QueryEncoder, Session
@@ -41,11 +42,11 @@ from xmr_core.types import (
     as_vectors,
 )
 
-__all__ = ["Asked", "asked", "attend", "encode", "search"]
+__all__ = ["Asked", "Words", "asked", "attend", "encode", "search", "unknown_words"]
 
-OTHER = {IMAGE: TEXT, TEXT: IMAGE}
 SHOWN = 5  # unknown words that a message repeats
-PADDING = 1 << 24  # empty rows that an answer may have, where k is larger than the collection
+
+Words = list[tuple[list[str], list[str]]]  # the known and the unknown words of each text
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,24 +104,11 @@ class Asked:
         return attending.attend(self.pipeline, self.source, self.features)
 
     @cached_property
-    def unknown(self) -> list[list[str]]:
-        """(q) the words of each text that the encoder does not know; empty where it reads no words, or all of them.
-
-        Raises DataError where it knows no word of a text: what such a query finds has nothing to do with it.
-        """
+    def words(self) -> Words | None:
+        """(q) the known and unknown words of each text; None where these are no texts, or all words are read."""
         encoder = self.pipeline.encoder
         texts = self.source if isinstance(self.source, Items) and self.modality == TEXT else None
-        words = encoder.known_and_unknown(texts) if encoder and texts is not None else None
-        if words is None:
-            return []
-        lost = [unknown for known, unknown in words if not known]
-        if lost:
-            told = ", ".join(lost[0][:SHOWN]) or "there is none"
-            raise DataError(
-                f"{len(lost)} of {len(words)} texts have no word that the space knows ({told}); "
-                "use words of the texts that it was fitted on, or an encoder that reads all words, such as minilm"
-            )
-        return [unknown for _, unknown in words]
+        return encoder.known_and_unknown(texts) if encoder and texts is not None else None
 
     def _encode(self) -> Iterator[Features]:
         if isinstance(self.source, Embeddings):
@@ -129,6 +117,23 @@ class Asked:
 
     def _fuse(self) -> Iterator[Features]:
         return map(self.pipeline.before_last, self.features if self.keep else self._encode())
+
+
+def unknown_words(words: Words | None) -> list[list[str]]:
+    """(q) the words of each text that the space does not know; empty where it reads no words, or all of them.
+
+    Raises DataError where it knows no word of a text: what such a query finds has nothing to do with it.
+    """
+    if words is None:
+        return []
+    lost = [unknown for known, unknown in words if not known]
+    if lost:
+        told = ", ".join(lost[0][:SHOWN]) or "there is none"
+        raise DataError(
+            f"{len(lost)} of {len(words)} texts have no word that the space knows ({told}); "
+            "use words of the texts that it was fitted on, or an encoder that reads all words, such as minilm"
+        )
+    return [unknown for _, unknown in words]
 
 
 def _stacked(blocks: Iterable[Embeddings]) -> Embeddings:
@@ -259,28 +264,25 @@ def search(
     loaded = session.space(space)
     with session.run():
         queries = asked(session, loaded, text, image, vector, item, keep=explain or bool(rerank))
-        unknown = queries.unknown if item is None else []
+        unknown = unknown_words(queries.words) if item is None else []
         target = _target(loaded, queries.modality) if modality is None else modality
-        if target not in loaded.modalities:
-            raise DataError(f"modality={target!r}: space {loaded.name!r} has {' and '.join(loaded.modalities)}")
-        among = None if where is None else _matching(session, loaded, target, where)
-        index = loaded.index(target, exact)
-        if k is not None and len(queries.embeddings) * (k - len(index)) > PADDING:
-            raise DataError(f"k={k}: there are {len(index)} {target}s to find; ask for no more than that")
         explained = _explained(session, loaded, queries) if explain else None
-        if rerank:  # nothing is restored yet, but a pipeline without a way back says so
-            loaded.pipeline.restore(loaded.codes(target).take(np.arange(0)))
-        candidates = min(rerank, max(k or 0, len(index)))  # more than there are would be padding alone
-        hits = index.search(queries.embeddings, candidates or k, within, among)
+        candidates = _candidates(loaded, target, rerank, k) if rerank else k
+        hits = find(session, loaded, queries.embeddings, target, candidates, within, where, exact)
         if rerank and k is not None:
             hits = reranking.rerank(hits, queries.restorable, loaded.codes(target), loaded.pipeline.restore, k)
     return Results(hits, session.store, target, loaded.name, explained, unknown)
 
 
-def _matching(session: Session, space: Space, modality: str, where: str) -> NDArray[np.int64]:
-    """The ids that a condition chooses: of items, or of embeddings made elsewhere, which need be no items."""
-    coded = (space.name, space.record.version) if space.pipeline.encoder is None else None
-    return session.store.ids(modality, where, coded)
+def _candidates(space: Space, target: str, rerank: int, k: int | None) -> int:
+    """How many to compare again: more than there are would be padding. Raises where there is no way back."""
+    if target not in space.modalities:
+        raise DataError(
+            f"rerank: space {space.name!r} has no codes of {target}s, only {' and '.join(space.modalities)}"
+        )
+    codes = space.codes(target)
+    space.pipeline.restore(codes.take(np.arange(0)))
+    return min(rerank, max(k or 0, len(codes)))
 
 
 def _target(space: Space, modality: str | None) -> str:

@@ -35,7 +35,8 @@ class Query(Embeddings):
 class Hit:
     """One found item: smaller distance is nearer. `data` is a picture's path or a sentence; `metadata` the rest.
 
-    `attention` is where the space looked in it, after a search with `explain=True`.
+    `attention` is where the space looked in it, after a search with `explain=True`. After a search in several spaces,
+    `ranks` says which rank, from 1, each space gave it; a space that did not rank it is left out.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Hit:
     metadata: Mapping[str, Any]
     query: int = 0
     attention: Attention | None = field(default=None, repr=False)
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 class Results(Sequence[Hit]):
@@ -55,6 +57,9 @@ class Results(Sequence[Hit]):
     metadata are read from the database when a `Hit` is first looked at, and so is attention computed, where the search
     was asked to explain. `exact` says that nothing nearer was missed. `unknown_words` (q) are the words of each text
     that the space does not know and that said nothing; empty where queries are not texts, or it reads all words.
+
+    `spaces` names the spaces that were searched. Where there are several, distances are negative scores of reciprocal
+    rank fusion, and `ranks` (q, k, s) int64 is the rank, from 1, of each hit in each space; 0 where it has none.
     """
 
     def __init__(
@@ -65,10 +70,13 @@ class Results(Sequence[Hit]):
         space: str,
         explained: Explained | None = None,
         unknown: Sequence[Sequence[str]] = (),
+        spaces: tuple[str, ...] = (),
+        ranks: NDArray[np.int64] | None = None,
     ) -> None:
         self._hits, self._store, self._explained = hits, store, explained
         self.modality, self.space = modality, space
         self.unknown_words = [list(words) for words in unknown]
+        self.spaces, self.ranks = spaces or (space,), ranks
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -91,7 +99,7 @@ class Results(Sequence[Hit]):
         ids = self.ids[queries, places]
         distances = self.distances[queries, places]
         rows = self._store.describe(ids)
-        seen = self._seen(ids)
+        seen, ranks = self._seen(ids), self._ranks(queries, places)
         own = [name for name in rows if name not in ("item_id", "modality", "key", "source", "text")]
         return [
             Hit(
@@ -103,9 +111,16 @@ class Results(Sequence[Hit]):
                 metadata={name: rows[name][i] for name in own},
                 query=int(queries[i]),
                 attention=seen.get(int(ids[i])),
+                ranks=ranks[i],
             )
             for i in range(len(ids))
         ]
+
+    def _ranks(self, queries: NDArray[np.int64], places: NDArray[np.int64]) -> list[dict[str, int]]:
+        if self.ranks is None:
+            return [{} for _ in queries]
+        rows = self.ranks[queries, places].tolist()
+        return [{space: rank for space, rank in zip(self.spaces, row, strict=True) if rank} for row in rows]
 
     def _seen(self, ids: NDArray[np.int64]) -> dict[int, Attention]:
         distinct = np.unique(ids)

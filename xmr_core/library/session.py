@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xmr_core.errors import DataError
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import Space
@@ -27,6 +30,7 @@ class Session:
     progress: bool | None = None
     _spaces: dict[tuple[str | None, int | None], Space] = field(default_factory=dict, init=False)
     _answerers: dict[str, Learnt] = field(default_factory=dict, init=False)
+    _links: NDArray[np.int64] | None = field(default=None, init=False)
 
     query_encoders: dict[str, dict[str, QueryEncoder]] = field(default_factory=dict, init=False)
 
@@ -44,9 +48,16 @@ class Session:
         self.forget()
 
     def forget(self) -> None:
-        """Load spaces and answerers again when they are next asked for: codes, versions or names have changed."""
+        """Load spaces, answerers and links again when next asked for: codes, versions or names have changed."""
+        self._links = None
         self._spaces.clear()
         self._answerers.clear()
+
+    def links(self) -> NDArray[np.int64]:
+        """(p, 2) int64: ids of the image and the text of every pair, read once."""
+        if self._links is None:
+            self._links = self.store.links()
+        return self._links
 
     def published(self) -> list[str]:
         """The names of the published spaces, in alphabetical order."""
