@@ -277,9 +277,8 @@ def search(
 def _candidates(space: Space, target: str, rerank: int, k: int | None) -> int:
     """How many to compare again: more than there are would be padding. Raises where there is no way back."""
     if target not in space.modalities:
-        raise DataError(
-            f"rerank: space {space.name!r} has no codes of {target}s, only {' and '.join(space.modalities)}"
-        )
+        has = " and ".join(space.modalities)
+        raise DataError(f"rerank: space {space.name!r} has no codes of {target}s, only of {has}s")
     codes = space.codes(target)
     space.pipeline.restore(codes.take(np.arange(0)))
     return min(rerank, max(k or 0, len(codes)))

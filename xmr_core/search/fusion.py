@@ -27,10 +27,8 @@ def reciprocal_rank(rankings: Sequence[Hits], k: int) -> tuple[Hits, Positions]:
     individual rank learning methods", SIGIR 2009.
     """
     q = len(rankings[0])
-    hits, ranks = (
-        empty_hits(q, k, all(ranking.exact for ranking in rankings)),
-        np.zeros((q, k, len(rankings)), np.int64),
-    )
+    hits = empty_hits(q, k, all(ranking.exact for ranking in rankings))
+    ranks = np.zeros((q, k, len(rankings)), np.int64)
     for query in range(q):
         lists = [ranking.ids[query][ranking.ids[query] >= 0] for ranking in rankings]
         ids = np.unique(np.concatenate(lists))
@@ -54,30 +52,28 @@ def by_links(index: Index, queries: Embeddings, links: Positions, k: int | None,
     links = links[np.lexsort((links[:, 1], links[:, 0]))]
     sources = np.unique(links[:, 0])
     most = int(np.unique(links[:, 1], return_counts=True)[1].max(initial=0))  # links of one item that is reached
-    wanted = None if k is None else max(1, min(k * most, len(sources)))  # enough: k items have no more links than that
-    found = index.search(queries, wanted, within, sources)
-    reached = _reached(found, links, k)
-    if wanted is None or k is None or wanted == len(sources) or k > reached.ids.shape[1]:
-        return reached
-    for query in np.flatnonzero((reached.ids[:, -1] >= 0) & (found.ids[:, -1] >= 0)):
-        bound = reached.distances[query, -1]
-        if bound == found.distances[query, -1]:  # equals may have been cut off
-            one = slice(query, query + 1)
-            put(reached, one, _reached(index.search(queries.take(one), None, float(bound), sources), links, k))
-    return reached
+    among = sources if len(sources) < len(index) else None
+    if k is None:
+        return _reached(index.search(queries, None, within, among), links, None)
+    wanted = max(1, min(k * most, len(sources)))  # k items have no more links than that
+    found = index.search(queries, wanted, within, among)
+    hits = _reached(found, links, k)
+    if wanted < len(sources):  # where the k-th is as near as what came last, its equals may have been cut off
+        tied = (found.ids[:, -1] >= 0) & (hits.distances[:, -1] == found.distances[:, -1])
+        for query in np.flatnonzero(tied):
+            one, bound = queries.take(slice(query, query + 1)), float(hits.distances[query, -1])
+            put(hits, slice(query, query + 1), _reached(index.search(one, None, bound, among), links, k))
+    return hits
 
 
 def _reached(hits: Hits, links: Positions, k: int | None) -> Hits:
-    """Hits of items as hits of those they are linked to; `links` ascending."""
+    """The k nearest of those that are linked to hits, each at its smallest distance; `links` (p, 2) ascending."""
     rows, places = np.nonzero(hits.ids >= 0)
     starts = np.searchsorted(links[:, 0], hits.ids[rows, places])
     counts = np.searchsorted(links[:, 0], hits.ids[rows, places], side="right") - starts
     positions = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    ids, rows, distances = (
-        links[positions, 1],
-        np.repeat(rows, counts),
-        np.repeat(hits.distances[rows, places], counts),
-    )
+    distances = np.repeat(hits.distances[rows, places], counts)
+    ids, rows = links[positions, 1], np.repeat(rows, counts)
     order = np.lexsort((distances, ids, rows))
     ids, rows, distances = ids[order], rows[order], distances[order]
     first = np.ones(len(ids), bool)
