@@ -33,6 +33,7 @@ class Precomputed(xmr.Encoder[PrecomputedConfig]):
 
     name: ClassVar[str] = "precomputed"
     needs_fit: ClassVar[bool] = False
+    later: ClassVar[frozenset[str]] = frozenset({"name"})
 
     @xmr.takes(PrecomputedConfig)
     def __init__(self) -> None:
