@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from xmr_storage import parts
+from xmr_storage import features, parts
 from xmr_storage.codes import table_name
 from xmr_storage.records import records
 
@@ -43,6 +43,9 @@ ATTENTION = {
 def doctor(con: Connection) -> Iterator[str]:
     """A sentence for every inconsistency of items and spaces."""
     yield from _counted(con, CHECKS)
+    for table in features.tables(con):
+        where = f"vectors of xmr.{table} refer to an item that does not exist"
+        yield from _counted(con, {where: f"SELECT count(*) FROM xmr.{table} WHERE item_id NOT IN {ITEMS}"})
     for space in records(con):
         yield from _doctor_space(con, space)
 

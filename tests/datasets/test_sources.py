@@ -410,3 +410,11 @@ def test_a_query_without_a_known_word_is_refused(chinese: xmr.Library) -> None:
         chinese.search(text=["狗", "zzz qqq"], k=1)
     with pytest.raises(DataError, match=r"no word that the space knows \(there is none\)"):
         chinese.search(text="?!", k=1)
+
+
+def test_texts_alone_are_read_as_rows_of_any_kind_are() -> None:
+    plain = records({"text": ["a dog", "a cat", "a dog", " "]}, on_error="skip")
+    mixed = records({"text": ["a dog", "a cat", ["a dog"], " "]}, on_error="skip")  # the general way
+    assert list(plain.texts.data) == list(mixed.texts.data) == ["a dog", "a cat"]
+    assert list(plain.texts.keys) == list(mixed.texts.keys)
+    assert plain.skipped == mixed.skipped

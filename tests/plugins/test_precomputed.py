@@ -214,9 +214,35 @@ def test_vectors_are_deleted_exported_and_restored(db: xmr.Library, tmp_path: Pa
         have, vectors = again.store.get_vectors("text", "clip", again.store.ids("text"))
         assert have.all()
         np.testing.assert_array_equal(vectors, TEXTS[1:])
+        assert again.doctor() == []
+        again.sql("DELETE FROM xmr.items WHERE text = 'caption 1'")
+        assert "1 vectors of xmr.vector_text__clip refer to an item that does not exist" in again.doctor()
 
 
 def test_the_width_need_not_be_said(db: xmr.Library) -> None:
     db.add(xmr.Pairs(xmr.Items("image", IMAGES), xmr.Items("text", IMAGES), np.stack([np.arange(30)] * 2, axis=1)))
     db.fit("precomputed >> flat", name="s")
     assert db.search(item=3, k=1).ids.tolist() == [[33]]
+
+
+def test_a_fit_without_a_recipe_takes_the_vectors_that_there_are(db: xmr.Library) -> None:
+    db.add(rows(a=IMAGES, b=IMAGES), vectors={"clip": ("a", "b")})
+    assert db.fit(name="s").record.recipe == "precomputed(name='clip') >> flat"
+
+
+def test_the_command_line_takes_columns_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from xmr_core.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    np.save("texts.npy", TEXTS)
+    Path("rows.csv").write_text("caption\n" + "\n".join(CAPTIONS) + "\n")
+    run = CliRunner().invoke
+    done = run(app, ["add", "c.duckdb", "rows.csv", "--vectors", "clip=,texts.npy"])
+    assert done.exit_code == 0, done.output
+    with xmr.open("c.duckdb", progress=False) as db:
+        assert db.store.vector_widths("text") == {"clip": 4}
+    assert "write NAME=IMAGES,TEXTS" in " ".join(
+        run(app, ["add", "c.duckdb", "rows.csv", "--vectors", "clip"]).output.split()
+    )

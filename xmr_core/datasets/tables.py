@@ -234,6 +234,8 @@ def _taken_apart(columns: Columns, names: _Names, root: Path) -> _Rows:
     images = columns[names.image] if names.image else [None] * n
     texts = columns[names.text] if names.text else [None] * n
     keys = columns[names.key] if names.key else [None] * n
+    if names.image is None and names.key is None and all(type(text) is str for text in texts):
+        return _texts_alone(texts)
     there: dict[Path, bool] = {}
     for row in range(n):
         image = None if is_missing(images[row]) else _image(images[row], root)
@@ -252,6 +254,19 @@ def _taken_apart(columns: Columns, names: _Names, root: Path) -> _Rows:
             rows.faults[key] = fault
         elif not captions and image is not None:
             _put(rows, row, image, key, None, "")
+    return rows
+
+
+def _texts_alone(texts: Sequence[Any]) -> _Rows:
+    """What `_taken_apart` gives of rows of one text each and nothing else, in a third of the time."""
+    rows = _Rows()
+    for row, text in enumerate(texts):
+        told = _digest(text)[:16]
+        if not text.strip():
+            rows.faults[told] = "empty text"
+        elif rows.text_keys.setdefault(told, len(rows.texts)) == len(rows.texts):
+            rows.texts.append(text)
+            rows.text_rows.append(row)
     return rows
 
 

@@ -80,7 +80,14 @@ def choose(store: Store, pairs: Pairs, seed: int) -> Choice:
 
 
 def _ready_made(store: Store, pairs: Pairs) -> str | None:
-    """The recipe for items whose data are vectors of one width."""
+    """The recipe for items whose data are vectors of one width, or that have vectors of one name and width."""
+    of_images, of_texts = store.vector_widths(IMAGE), store.vector_widths(TEXT)
+    for name in [*of_images, *of_texts]:
+        sides = [items for items, own in ((pairs.images, of_images), (pairs.texts, of_texts)) if name in own]
+        if of_images.get(name) in (None, of_texts.get(name, of_images.get(name))) and all(
+            items.vectors_of(name)[0].all() for items in sides
+        ):
+            return f"precomputed(name={name!r}) >> flat"
     widths = {
         len(side.data[0]) for side in (pairs.images, pairs.texts) if len(side) and isinstance(side.data[0], np.ndarray)
     }
