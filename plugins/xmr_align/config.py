@@ -44,7 +44,7 @@ class ContrastiveConfig:
     temperature: Annotated[float, Range(0.01, 10), "divides cosines; lower: the hardest negatives count more"] = 0.05
     learn_temperature: Annotated[bool, "let training change the temperature, from that value on"] = False
     batch: Annotated[Batch, "images in a step, one caption each; more: more negatives"] = 256
-    epochs: Annotated[Epochs | None, "times every caption is seen; None: 10, more below 15,000 captions"] = None
+    epochs: Annotated[Epochs | None, "times every caption is seen; None: 4, more below 30,000 captions"] = None
     rate: Rate = 1e-3
     decay: Annotated[float, Range(0), "weight decay of AdamW; small data sets want more"] = 0.01
     validation: Annotated[Validation, "images, at most a tenth, held out to choose the best epoch; 0: the last"] = 1000

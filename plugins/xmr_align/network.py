@@ -19,6 +19,7 @@ from xmr_core import IMAGE, TEXT
 __all__ = ["Heads", "standard"]
 
 COLDEST = 0.01  # temperature: a learned one does not fall below it
+LENGTH = 4.0  # of inputs, in quadratic mean: longer ones are learned faster, and by heart
 
 
 class Head(nn.Module):
@@ -85,8 +86,12 @@ class Heads(nn.Module):
 
 
 def standard(vectors: Floats) -> tuple[Tensor, Tensor]:
-    """The mean (d,) and the one scale () with which vectors have mean 0 and mean square 1."""
+    """The mean (d,) and the one scale () with which vectors (n, d) have mean 0 and mean square length `LENGTH`**2.
+
+    With a mean square of 1 a number instead (a length of 36 for 1,280 dimensions), the training captions are learned by
+    heart in two epochs and recall among others falls.
+    """
     mean = vectors.mean(axis=0, dtype=np.float64)
-    variance = float(np.einsum("nd,nd->", vectors, vectors, dtype=np.float64)) / vectors.size - float(np.mean(mean**2))
-    scale = math.sqrt(variance) if variance > 1e-12 else 1.0  # all alike: nothing to scale
+    square = float(np.einsum("nd,nd->", vectors, vectors, dtype=np.float64)) / len(vectors) - float(mean @ mean)
+    scale = math.sqrt(square) / LENGTH if square > 1e-12 * len(mean) else 1.0  # all alike: nothing to scale
     return torch.from_numpy(mean).float(), torch.tensor(scale, dtype=torch.float32)

@@ -23,8 +23,8 @@ __all__ = ["Training", "batches", "epochs_for", "trained"]
 
 Rows = NDArray[np.int64]
 
-EPOCHS = 10  # at least
-STEPS = 600  # at least: small sets are seen more often
+EPOCHS = 4  # at least
+STEPS = 450  # at least: small sets are seen more often
 CLIP = 2.0  # longest gradient
 
 
@@ -91,7 +91,7 @@ class Training(Trainer[Links]):
 
 
 def epochs_for(links: int, batch: int) -> int:
-    """Epochs for so many captions: ten, and more where ten are fewer than `STEPS` steps."""
+    """Epochs for so many captions: `EPOCHS`, and more where those are fewer than `STEPS` steps."""
     return max(EPOCHS, math.ceil(STEPS * batch / max(links, batch)))
 
 

@@ -14,6 +14,7 @@ from xmr_align import Cca, Contrastive, Ridge
 from xmr_align.cca import canonical
 from xmr_align.inputs import Aligned, aligned, held_out, mean_recall, numbered, vectors_of
 from xmr_align.moments import moments
+from xmr_align.network import standard
 from xmr_align.objective import contrastive
 from xmr_align.ridge import PENALTIES
 from xmr_align.training import Training, batches, epochs_for
@@ -229,7 +230,20 @@ def test_a_batch_has_one_caption_of_an_image_and_an_epoch_all() -> None:
 
 
 def test_small_sets_are_seen_more_often() -> None:
-    assert [epochs_for(links, 256) for links in (100, 1_500, 30_000)] == [600, 103, 10]
+    assert [epochs_for(links, 256) for links in (100, 1_500, 30_000)] == [450, 77, 4]
+
+
+@pytest.mark.parametrize("d", [3, 1280])
+def test_inputs_are_centred_and_scaled_to_one_length_whatever_their_width(d: int) -> None:
+    vectors = (7 + 0.1 * np.random.default_rng(0).standard_normal((500, d))).astype(np.float32)
+    mean, scale = (given.numpy() for given in standard(vectors))
+    scaled = (vectors - mean) / scale
+    assert np.abs(scaled.mean(axis=0)).max() < 1e-2
+    assert np.sqrt((scaled**2).sum(axis=1).mean()) == pytest.approx(4, abs=0.01)
+
+
+def test_inputs_that_are_all_alike_are_left_unscaled() -> None:
+    assert float(standard(np.full((5, 8), 3, np.float32))[1]) == 1
 
 
 def test_equal_texts_are_one() -> None:
