@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
+from xmr_core import registry
 from xmr_core.components import State
 from xmr_core.options import Device, Matches, Range, Seed, checked, options_of, unset
-from xmr_core.registry import Registry, default
+from xmr_core.registry import default
 from xmr_core.testing import clustered
 
 
@@ -150,7 +152,7 @@ class ThenConfig:
 class Then(xmr.Fuser):
     """Vectors times a factor."""
 
-    name = "identity"
+    name = "scaled"
     Config: ClassVar[type[Any]] = ThenConfig
     metric: ClassVar[xmr.Metric] = "l2"
 
@@ -181,27 +183,23 @@ class Now(Then):
         return xmr.Embeddings(features.vectors * (self.config.factor or 1) + self.config.shift, "l2")
 
 
-def install(monkeypatch: pytest.MonkeyPatch, component: type[xmr.Fuser]) -> None:
-    """Have `component` found under its name, as after an upgrade of its package."""
-    find = Registry.find
-    monkeypatch.setattr(
-        Registry,
-        "find",
-        lambda self, role, name: component if name == component.name else find(self, role, name),
-    )
+@contextmanager
+def installed(component: type[xmr.Fuser]) -> Iterator[None]:
+    """Have `component` found under its name, as one release of its package after another."""
+    registry.add(component)
+    try:
+        yield
+    finally:
+        registry.remove(component)
 
 
 @pytest.mark.parametrize("times", [1.0, 2.0])
-def test_a_stored_space_outlives_an_option_that_is_renamed_and_one_that_is_added(
-    times: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stored_space_outlives_an_option_that_is_renamed_and_one_that_is_added(times: float, tmp_path: Path) -> None:
     vectors = clustered("l2", 50, 8).values
-    install(monkeypatch, Then)
-    with xmr.open(tmp_path / "a.duckdb", progress=False) as db:
-        db.add_embeddings(vectors, "mine", recipe=f"identity(times={times}) >> flat", ids=range(50))
+    with installed(Then), xmr.open(tmp_path / "a.duckdb", progress=False) as db:
+        db.add_embeddings(vectors, "mine", recipe=f"scaled(times={times}) >> flat", ids=range(50))
         fingerprint = db.space("mine").record.fingerprint
-    install(monkeypatch, Now)
-    with xmr.open(tmp_path / "a.duckdb", progress=False) as db:
+    with installed(Now), xmr.open(tmp_path / "a.duckdb", progress=False) as db:
         space = db.space("mine")
         assert space.pipeline.fingerprint() == fingerprint
         assert space.pipeline.fusers[0].config == NowConfig(factor=times)

