@@ -22,15 +22,15 @@ from rich.table import Table
 import xmr_core as xmr
 from xmr_core import datasets
 from xmr_core.library.run import LibraryRun
-from xmr_core.library.vqa import Learnt
 from xmr_core.progress import encode_cached, use_run
+from xmr_core.recipes import as_pipeline
 
 SHOWN = 12  # questions whose attention is kept
 
 
 def features(db: xmr.Library, recipe: str, console: Console) -> None:
     """Read, decode and encode every picture whose regions are not kept yet."""
-    encoder = Learnt.parse(recipe).encoder
+    encoder = as_pipeline(recipe, "answerer").encoder
     pictures = db.store.items(db.store.ids("image"), "image")
     start = time.perf_counter()
     with LibraryRun(db.store, "features", progress=True) as run, use_run(run):

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,10 @@ from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Indexer,
 from xmr_core.errors import ConfigError, DataError, NotFittedError
 from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, calls, component, default, make
-from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Items, Metric, Pairs
+from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Head, Items, Metric, Pairs
 from xmr_core.vqa import Answerer, QuestionFeatures, Questions
 
 __all__ = [
-    "Head",
     "Partial",
     "Pipeline",
     "Recipe",
@@ -39,7 +38,6 @@ __all__ = [
     "nested_encoder",
 ]
 
-Head = Literal["indexer", "answerer"]  # the role of the last component
 Recipe = str | Chain | Component  # what a pipeline may be given as
 
 FIRST = 256  # items that are embedded at once, until it is known what their features take

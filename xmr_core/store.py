@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import StorageError
 from xmr_core.sql import SqlForm
-from xmr_core.types import Codes, Items, Layout, Metric, Pairs
+from xmr_core.types import Codes, Head, Items, Layout, Metric, Pairs
 
 __all__ = [
-    "AnswererRecord",
     "AttentionRows",
     "ItemRows",
     "LiveEncode",
@@ -71,20 +70,36 @@ class PartRecord:
 
 @dataclass(frozen=True, eq=False)
 class SpaceRecord:
-    """A space: a fitted pipeline and the codes it made. `version` counts the fits of one name; one is published."""
+    """A space: a fitted pipeline, and the codes it made. `version` counts the fits of one name; one is published.
+
+    A space that answers questions has no codes: `metric` and `layout` are None. Its version is 0 and published; what
+    is learned again replaces it.
+    """
 
     name: str
     version: int
     recipe: str
     fingerprint: str
-    metric: Metric
-    layout: Layout
+    metric: Metric | None = None
+    layout: Layout | None = None
     seed: int | None = None
     created: str = ""
     published: bool = False
     parts: Sequence[PartRecord] = ()
     form: SqlForm | None = None  # how SQL reads the codes; None where it cannot
     counts: Mapping[str, int] = field(default_factory=dict)  # codes of each modality
+
+    @property
+    def role(self) -> Head:
+        """What the last component of its pipeline is."""
+        return "answerer" if self.layout is None else "indexer"
+
+    @property
+    def code_layout(self) -> Layout:
+        """How its codes are laid out. Raises StorageError where it answers questions and has none."""
+        if self.layout is None:
+            raise StorageError(f"{self.name!r} answers questions; it has no codes")
+        return self.layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +114,6 @@ class AttentionRows:
     positions: NDArray[np.int64]
     tokens: Sequence[str]
     weights: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class AnswererRecord:
-    """A learnt answerer with the encoder before it; a name has one, the last that was learnt."""
-
-    name: str
-    recipe: str
-    fingerprint: str
-    seed: int
-    created: str = ""
-    parts: Sequence[PartRecord] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class Store(ABC):
     exports: ClassVar[bool] = False  # `export` and `restore`
     compacts: ClassVar[bool] = False  # `compact`
     keeps_attention: ClassVar[bool] = True  # `put_attention`
+    keeps_answerers: ClassVar[bool] = True  # spaces that answer questions
     many_writers: ClassVar[bool] = False  # several processes may write at once
 
     @classmethod
@@ -303,19 +307,22 @@ class Store(ABC):
     def put_features(self, extractor: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Keep features (n, d) of items that have none of this extractor."""
 
-    # spaces and codes
+    # spaces and codes; `role` tells a space that searches from one of the same name that answers
 
     @abstractmethod
-    def spaces(self) -> list[SpaceRecord]:
-        """All spaces and versions, without their parts, by name and version."""
+    def spaces(self, role: Head = "indexer") -> list[SpaceRecord]:
+        """All spaces of a role and their versions, without their parts, by name and version."""
 
     @abstractmethod
-    def load_space(self, name: str, version: int | None = None) -> SpaceRecord:
+    def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
         """A space with its parts; the published version unless one is named. Raises StorageError where none is."""
 
     @abstractmethod
     def put_space(self, space: SpaceRecord) -> None:
-        """Write a new version of a space, with its parts and an empty table of codes."""
+        """Write a new version of a space, with its parts and an empty table of codes.
+
+        A space that answers has no codes, and replaces the one of its name.
+        """
 
     def put_training(self, name: str, version: int, ids: NDArray[np.int64]) -> None:  # noqa: B027 (optional)
         """Remember the items (n,) that a new version of a space was fitted on. A store may do without."""
@@ -329,7 +336,7 @@ class Store(ABC):
         """Let the name mean this version, in SQL too, at once."""
 
     @abstractmethod
-    def drop_space(self, name: str, version: int | None = None) -> None:
+    def drop_space(self, name: str, version: int | None = None, role: Head = "indexer") -> None:
         """Drop a version of a space and its codes, or all versions."""
 
     @abstractmethod
@@ -347,24 +354,6 @@ class Store(ABC):
     def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
         """Keep the attention of items in this version, in the place of what was kept of them before."""
         raise self._lacks("attention")
-
-    # answerers
-
-    def answerers(self) -> list[AnswererRecord]:
-        """All answerers, without their parts, by name."""
-        return []
-
-    def load_answerer(self, name: str) -> AnswererRecord:
-        """An answerer with its parts. Raises StorageError where it is not there."""
-        raise self._lacks("answerers")
-
-    def put_answerer(self, answerer: AnswererRecord) -> None:
-        """Write an answerer with its parts, in the place of one of that name."""
-        raise self._lacks("answerers")
-
-    def drop_answerer(self, name: str) -> None:
-        """Drop an answerer. Raises StorageError where it is not there."""
-        self.load_answerer(name)
 
     # runs, SQL, whole files
 

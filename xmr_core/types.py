@@ -47,6 +47,7 @@ __all__ = [
 IMAGE = "image"
 TEXT = "text"
 
+Head = Literal["indexer", "answerer"]  # the role of the last component of a pipeline
 Metric = Literal["l2", "ip", "cosine", "hamming"]
 METRICS: tuple[str, ...] = get_args(Metric)
 Int: TypeAlias = int | np.integer[Any]

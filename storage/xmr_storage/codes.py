@@ -68,13 +68,13 @@ def columns_of(layout: Layout) -> str:
 
 def make(con: Connection, space: SpaceRecord) -> None:
     """Make the empty table of codes of a new version, and describe it."""
-    con.execute(f"CREATE TABLE xmr.{table_name(space.name, space.version)} ({columns_of(space.layout)})")
+    con.execute(f"CREATE TABLE xmr.{table_name(space.name, space.version)} ({columns_of(space.code_layout)})")
     describe(con, space, space.form)
 
 
 def describe(con: Connection, space: SpaceRecord, form: SqlForm | None) -> None:
     """Keep the layout and the form of a version."""
-    layout = json.dumps(space.layout.to_json())
+    layout = json.dumps(space.code_layout.to_json())
     plain = None if form is None else json.dumps(form.to_json())
     con.execute("DELETE FROM xmr.forms WHERE space = $1 AND version = $2", [space.name, space.version])
     con.execute("INSERT INTO xmr.forms VALUES ($1, $2, $3, $4)", [space.name, space.version, layout, plain])
@@ -115,7 +115,7 @@ def get(con: Connection, space: SpaceRecord, modality: str) -> Codes:
     """All codes of a modality, ascending by id. Raises StorageError where they are damaged."""
     from xmr_storage.arrow import codes_of_table
 
-    columns = ", ".join(quoted(column.name) for column in space.layout.columns)
+    columns = ", ".join(quoted(column.name) for column in space.code_layout.columns)
     query = f"""
         SELECT item_id, {columns}
         FROM xmr.{table_name(space.name, space.version)}
@@ -123,7 +123,7 @@ def get(con: Connection, space: SpaceRecord, modality: str) -> Codes:
         ORDER BY item_id
         """
     try:
-        return codes_of_table(con.arrow(query, [modality]), space.layout)
+        return codes_of_table(con.arrow(query, [modality]), space.code_layout)
     except ValueError as error:
         raise StorageError(f"{con.url}: the codes of space {space.name!r} are damaged: {error}") from error
 

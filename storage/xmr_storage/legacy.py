@@ -35,11 +35,12 @@ def form_of(space: SpaceRecord) -> SqlForm | None:
     from xmr_core.registry import default
 
     part = space.parts[-1] if space.parts else None
-    if part is None or part.role != "indexer":
+    if part is None or part.role != "indexer" or space.metric is None:
         return None
     try:
         indexer = default().find("indexer", part.name)
     except UnknownComponentError:
         return None
-    form: SqlForm | None = indexer.load(part.options, part.state, part.version).sql_form(space.layout, space.metric)
+    loaded = indexer.load(part.options, part.state, part.version)
+    form: SqlForm | None = loaded.sql_form(space.code_layout, space.metric)
     return form

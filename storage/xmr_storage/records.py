@@ -1,4 +1,4 @@
-"""The table `xmr.spaces`: which spaces and versions there are."""
+"""The tables `xmr.spaces` and `xmr.answerers`: which spaces and versions there are."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from xmr_storage.codes import layouts, table_name
 from xmr_storage.legacy import layout_of
 
 if TYPE_CHECKING:
+    from xmr_core.types import Head
     from xmr_storage.connection import Connection
 
-__all__ = ["code_tables", "find", "records"]
+__all__ = ["ANSWERER", "answerers", "code_tables", "find", "records"]
+
+
+ANSWERER = 0  # the version of a space that answers; those that search count from 1
 
 
 def records(con: Connection) -> list[SpaceRecord]:
-    """All spaces and versions, without their parts, their codes not counted."""
+    """All spaces that search and their versions, without their parts, their codes not counted."""
     columns = "space, version, recipe, fingerprint, metric, layout, dim, symbol_bits, seed, created, published"
     rows = con.rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version")
     known = layouts(con)
@@ -30,18 +34,29 @@ def records(con: Connection) -> list[SpaceRecord]:
     ]
 
 
-def find(con: Connection, name: str, version: int | None) -> SpaceRecord:
-    """One of `records`, the published version unless one is named. Raises StorageError where it does not exist."""
-    known = records(con)
+def answerers(con: Connection) -> list[SpaceRecord]:
+    """All spaces that answer questions, without their parts."""
+    if "answerers" not in con.tables("answerers"):  # an older file, open for reading only
+        return []
+    rows = con.rows("SELECT answerer, recipe, fingerprint, seed, created FROM xmr.answerers ORDER BY answerer")
+    return [
+        SpaceRecord(name, ANSWERER, recipe, fingerprint, seed=seed, created=created, published=True)
+        for name, recipe, fingerprint, seed, created in rows
+    ]
+
+
+def find(con: Connection, name: str, version: int | None, role: Head = "indexer") -> SpaceRecord:
+    """A space of that role, the published version unless one is named. Raises StorageError where it does not exist."""
+    known, what, verb = (records(con), "space", "fit") if role == "indexer" else (answerers(con), "answerer", "learn")
     for space in known:
         if space.name == name and (space.version == version if version is not None else space.published):
             return space
     versions = ", ".join(str(space.version) for space in known if space.name == name)
     if versions:
         wanted = "published version" if version is None else f"version {version}"
-        raise StorageError(f"{con.url}: space {name!r} has no {wanted}; there are {versions}")
-    offer = ", ".join(sorted({space.name for space in known})) or "none yet: fit one"
-    raise StorageError(f"{con.url} has no space {name!r}; there are {offer}")
+        raise StorageError(f"{con.url}: {what} {name!r} has no {wanted}; there are {versions}")
+    offer = ", ".join(sorted({space.name for space in known})) or f"none yet: {verb} one"
+    raise StorageError(f"{con.url} has no {what} {name!r}; there are {offer}")
 
 
 def code_tables(con: Connection) -> list[str]:

@@ -87,7 +87,7 @@ TABLES: dict[str, Table] = {
             _text("token"),
             Column("weight", REAL, nullable=False),
         ),
-        # what was learnt to answer questions; its components are those of version 0 in parts and tensors
+        # the spaces that answer questions; their components are those of version 0 in parts and tensors
         _table(
             "answerers",
             _text("answerer"),

@@ -1,4 +1,4 @@
-"""Spaces of a library in any SQL database: their versions, codes, attention and runs; and answerers."""
+"""Spaces of a library in any SQL database: their versions, codes, attention and runs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import StorageError
-from xmr_core.store import AnswererRecord, AttentionRows, RunRecord, SpaceRecord, Store
-from xmr_core.types import Codes
+from xmr_core.store import AttentionRows, RunRecord, SpaceRecord, Store
+from xmr_core.types import Codes, Head
 from xmr_storage import codes as stored
 from xmr_storage import parts
 from xmr_storage.ids import mark_ids
-from xmr_storage.records import code_tables, find, records
+from xmr_storage.records import ANSWERER, answerers, code_tables, find, records
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
 __all__ = ["SqlSpaces"]
 
-ANSWERER = 0  # the version of an answerer's parts; those of spaces count from 1
 OF_VERSION = "space = $1 AND version = $2"
 
 
@@ -49,7 +47,9 @@ class SqlSpaces(Store):
         """Drop the codes of these versions; `published` where the name means one of them."""
         stored.drop(self.db, name, versions)
 
-    def spaces(self) -> list[SpaceRecord]:
+    def spaces(self, role: Head = "indexer") -> list[SpaceRecord]:
+        if role == "answerer":
+            return answerers(self.db)
         tables = set(code_tables(self.db))
         return [self._counted(space, tables) for space in records(self.db)]
 
@@ -60,22 +60,44 @@ class SqlSpaces(Store):
         rows = self.db.rows(f"SELECT modality, count(*) FROM xmr.{table} GROUP BY modality ORDER BY modality")
         return dataclasses.replace(space, counts={modality: int(count) for modality, count in rows})
 
-    def load_space(self, name: str, version: int | None = None) -> SpaceRecord:
-        space = self._counted(find(self.db, name, version), code_tables(self.db))
+    def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
+        space = find(self.db, name, version, role)
+        if role == "indexer":
+            space = self._counted(space, code_tables(self.db))
         return dataclasses.replace(space, parts=parts.get(self.db, name, space.version))
 
     def put_space(self, space: SpaceRecord) -> None:
-        layout = space.layout
         with self.db.transaction():
-            self._make_codes(space)
-            self.db.execute(
-                "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, FALSE)",
-                [
-                    *(space.name, space.version, space.recipe, space.fingerprint, space.metric),
-                    *(layout.name, layout.dim, layout.columns[0].bits or 0, space.seed, now()),
-                ],
-            )
-            parts.put(self.db, space.name, space.version, space.parts)
+            if space.role == "answerer":
+                self._put_answerer(space)
+            else:
+                self._put_coded(space)
+                parts.put(self.db, space.name, space.version, space.parts)
+
+    def _put_answerer(self, space: SpaceRecord) -> None:
+        """Write a space that answers; it replaces the one of its name."""
+        self._delete_answerer(space.name)
+        self.db.execute(
+            "INSERT INTO xmr.answerers VALUES ($1, $2, $3, $4, $5)",
+            [space.name, space.recipe, space.fingerprint, space.seed, now()],
+        )
+        parts.put(self.db, space.name, ANSWERER, space.parts)
+
+    def _delete_answerer(self, name: str) -> None:
+        self.db.execute("DELETE FROM xmr.answerers WHERE answerer = $1", [name])
+        parts.drop(self.db, name, ANSWERER)
+
+    def _put_coded(self, space: SpaceRecord) -> None:
+        """Write a space that searches, without its parts, and an empty table of codes."""
+        layout = space.code_layout
+        self._make_codes(space)
+        self.db.execute(
+            "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, FALSE)",
+            [
+                *(space.name, space.version, space.recipe, space.fingerprint, space.metric),
+                *(layout.name, layout.dim, layout.columns[0].bits or 0, space.seed, now()),
+            ],
+        )
 
     def publish(self, name: str, version: int) -> None:
         space = find(self.db, name, version)
@@ -83,7 +105,12 @@ class SqlSpaces(Store):
             self.db.execute("UPDATE xmr.spaces SET published = (version = $2) WHERE space = $1", [name, space.version])
             self._publish_codes(dataclasses.replace(space, parts=parts.get(self.db, name, space.version)))
 
-    def drop_space(self, name: str, version: int | None = None) -> None:
+    def drop_space(self, name: str, version: int | None = None, role: Head = "indexer") -> None:
+        if role == "answerer":
+            find(self.db, name, version, role)
+            with self.db.transaction():
+                self._delete_answerer(name)
+            return
         doomed = [s for s in records(self.db) if s.name == name and version in (None, s.version)]
         if not doomed:
             find(self.db, name, version)
@@ -145,40 +172,6 @@ class SqlSpaces(Store):
                     [name, version],
                 )
             self.db.insert("attention", table)
-
-    # answerers
-
-    def answerers(self) -> list[AnswererRecord]:
-        if "answerers" not in self.db.tables("answerers"):  # an older file, open for reading only
-            return []
-        columns = "answerer, recipe, fingerprint, seed, created"
-        return [AnswererRecord(*row) for row in self.db.rows(f"SELECT {columns} FROM xmr.answerers ORDER BY answerer")]
-
-    def load_answerer(self, name: str) -> AnswererRecord:
-        known = {answerer.name: answerer for answerer in self.answerers()}
-        if name not in known:
-            offer = f"there are {', '.join(known)}" if known else "there are none yet: learn one"
-            raise StorageError(f"{self.url} has no answerer {name!r}; {offer}")
-        return dataclasses.replace(known[name], parts=parts.get(self.db, name, ANSWERER))
-
-    def put_answerer(self, answerer: AnswererRecord) -> None:
-        name = answerer.name
-        with self.db.transaction():
-            self._forget_answerer(name)
-            self.db.execute(
-                "INSERT INTO xmr.answerers VALUES ($1, $2, $3, $4, $5)",
-                [name, answerer.recipe, answerer.fingerprint, answerer.seed, now()],
-            )
-            parts.put(self.db, name, ANSWERER, answerer.parts)
-
-    def drop_answerer(self, name: str) -> None:
-        self.load_answerer(name)
-        with self.db.transaction():
-            self._forget_answerer(name)
-
-    def _forget_answerer(self, name: str) -> None:
-        self.db.execute("DELETE FROM xmr.answerers WHERE answerer = $1", [name])
-        parts.drop(self.db, name, ANSWERER)
 
     # runs
 

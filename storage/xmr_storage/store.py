@@ -123,7 +123,7 @@ class SqlStore(SqlItems, SqlSpaces):
         transfer.export(self.db, folder)
 
     def restore(self, folder: Path) -> None:
-        if self.counts().keys() - {"pairs", "labels"} or self.spaces() or self.answerers():
+        if self.counts().keys() - {"pairs", "labels"} or self.spaces() or self.spaces("answerer"):
             raise StorageError(f"{self.url}: not empty; restore into a new file")
         with self.transaction():
             transfer.restore(self.db, folder)
@@ -133,6 +133,6 @@ class SqlStore(SqlItems, SqlSpaces):
     def doctor(self) -> Iterator[str]:
         yield from checks.doctor(self.db)
         yield from checks.doctor_attention(self.db)
-        for answerer in self.answerers():
-            if [part.role for part in self.load_answerer(answerer.name).parts] != ["encoder", "answerer"]:
-                yield f"the parts of answerer {answerer.name!r} are damaged; drop it, and learn again"
+        for space in self.spaces("answerer"):
+            if [part.role for part in self.load_space(space.name, role="answerer").parts] != ["encoder", "answerer"]:
+                yield f"the parts of answerer {space.name!r} are damaged; drop it, and learn again"

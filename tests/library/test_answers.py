@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_core.library import Library
-from xmr_core.library.vqa import Learnt
 from xmr_core.recipes import as_pipeline
 from xmr_core.testing import conformance
 from xmr_core.vqa import accuracies, frequent_answers
@@ -267,7 +266,7 @@ def test_without_an_answerer_one_is_asked_for(db: Library, pictures: list[Path])
 )
 def test_a_recipe_that_cannot_answer_says_why(recipe: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        Learnt.parse(recipe)
+        as_pipeline(recipe, "answerer")
 
 
 def test_an_answerer_ends_a_pipeline_and_gives_nothing_to_index() -> None:
@@ -295,7 +294,7 @@ def test_objects_compose_to_the_pipeline_of_an_answerer() -> None:
 
 
 def test_an_answerer_alone_gets_the_encoder_it_wants() -> None:
-    assert repr(Learnt.parse("guess")) == "each(image='patches', text='words(min_count=1)') >> guess"
+    assert repr(as_pipeline("guess", "answerer")) == "each(image='patches', text='words(min_count=1)') >> guess"
 
 
 def test_every_question_to_learn_from_has_an_answer(db: Library, pictures: list[Path]) -> None:
@@ -400,14 +399,15 @@ def test_lost_parts_are_told(learnt: Library) -> None:
     learnt.sql("DELETE FROM xmr.parts")
     assert learnt.doctor() == ["the parts of answerer 'answers' are damaged; drop it, and learn again"]
     learnt.sql("DELETE FROM xmr.tensors")
+    learnt._session.forget()
     with pytest.raises(xmr.StateError, match="its parts are damaged"):
         learnt.answerer("answers")
 
 
 def test_a_changed_state_is_refused(learnt: Library) -> None:
     learnt.sql("UPDATE xmr.parts SET fingerprint = 'other' WHERE role = 'answerer'")
-    learnt._session._answerers.clear()
-    with pytest.raises(xmr.SpaceMismatchError, match="guess is not what it was learnt with"):
+    learnt._session.forget()
+    with pytest.raises(xmr.SpaceMismatchError, match="guess is not what it was fitted with"):
         learnt.answerer()
 
 
@@ -418,7 +418,7 @@ def test_a_killed_learn_goes_on_where_it_was(pictures: list[Path], tmp_path: Pat
         "pictures, texts, image_of, said = json.loads(sys.argv[1])\n"
         "asked = xmr.Questions(xmr.Items('image', pictures), xmr.Items('text', texts), image_of, said)\n"
         "with xmr.open('killed.duckdb', progress=False) as db:\n"
-        f"    print(int(db.learn({recipe!r}, asked).answerer.state['started_at']))\n"
+        f"    print(int(db.learn({recipe!r}, asked).pipeline.answerer.state['started_at']))\n"
         "    print(list((db.store.folder / 'checkpoints').glob('*')))\n"
     )
     given = questions(pictures)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from xmr_core.errors import StorageError
 from xmr_core.testing import conformance
 from xmr_core.types import Codes, Items
 from xmr_storage.duckdb.store import DuckDBStore
@@ -94,11 +96,29 @@ class WritesWhenReading(DuckDBStore):
 
 
 class LeaksErrors(DuckDBStore):
-    def load_space(self, name, version=None):
+    def load_space(self, name, version=None, role="indexer"):
         try:
-            return super().load_space(name, version)
+            return super().load_space(name, version, role)
         except Exception as error:
             raise KeyError(name) from error
+
+
+class ListsAllTogether(DuckDBStore):
+    def spaces(self, role="indexer"):
+        return super().spaces() + super().spaces("answerer")
+
+
+class DropsBoth(DuckDBStore):
+    def drop_space(self, name, version=None, role="indexer"):
+        for each in ("indexer", "answerer"):
+            with contextlib.suppress(StorageError):
+                super().drop_space(name, version, each)
+
+
+class KeepsOldParts(DuckDBStore):
+    def put_space(self, space):
+        known = [self.load_space(space.name, role="answerer") for known in self.spaces("answerer")]
+        super().put_space(dataclasses.replace(space, parts=[part for old in (*known, space) for part in old.parts]))
 
 
 class SaysItCannot(DuckDBStore):
@@ -132,6 +152,10 @@ class CriesWolf(DuckDBStore):
         (PublishesBeside, "a_name_means_the_version_that_is_published"),
         (WritesWhenReading, "a_store_open_for_reading_reads_and_refuses_to_write"),
         (LeaksErrors, "a_space_that_does_not_exist_is_refused"),
+        (ListsAllTogether, "a_space_that_answers_comes_back_without_codes"),
+        (DropsBoth, "spaces_of_one_name_and_two_roles_leave_each_other_alone"),
+        (DropsBoth, "an_answerer_that_does_not_exist_is_refused"),
+        (KeepsOldParts, "what_is_learned_again_replaces_what_was_learned"),
         (SaysItCannot, "an_export_restores_bit_for_bit"),
         (AllSteps, "the_latest_runs_tell_their_last_steps"),
         (CriesWolf, "a_healthy_library_has_no_faults"),

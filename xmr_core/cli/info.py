@@ -13,7 +13,7 @@ from xmr_core.cli.app import LOOK, File, Json, app, counted, opened
 if TYPE_CHECKING:
     from xmr_core.library import Library
     from xmr_core.registry import Entry
-    from xmr_core.store import AnswererRecord, SpaceRecord
+    from xmr_core.store import SpaceRecord
 
 RUNS = 10  # that `info` shows
 
@@ -38,7 +38,7 @@ def info(file: File, as_json: Json = False) -> None:
             "items": counts,
             "columns": db.store.metadata_columns(),
             "spaces": [space_facts(record) for record in db.store.spaces()],
-            "answerers": [_answerer_facts(record) for record in db.store.answerers()],
+            "answerers": [_answerer_facts(record) for record in db.store.spaces("answerer")],
             "runs": _runs(db),
         }
     if as_json:
@@ -102,7 +102,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
     printing.table(columns, rows, "Latest runs, the last step of each")
 
 
-def _answerer_facts(record: AnswererRecord) -> dict[str, Any]:
+def _answerer_facts(record: SpaceRecord) -> dict[str, Any]:
     return {
         "answerer": record.name,
         "recipe": record.recipe,
@@ -114,15 +114,16 @@ def _answerer_facts(record: AnswererRecord) -> dict[str, Any]:
 
 def space_facts(record: SpaceRecord) -> dict[str, Any]:
     """A space as JSON has it."""
+    layout = record.code_layout
     return {
         "space": record.name,
         "version": record.version,
         "published": bool(record.published),
         "recipe": record.recipe,
         "metric": record.metric,
-        "layout": record.layout.name,
-        "dim": record.layout.dim,
-        "code_bytes": record.layout.nbytes,
+        "layout": layout.name,
+        "dim": layout.dim,
+        "code_bytes": layout.nbytes,
         "codes": dict(record.counts),
         "seed": record.seed,
         "created": record.created,

@@ -7,7 +7,7 @@ sizes, the seed, the recipe and the fingerprint along with every value, and keep
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from xmr_core.options import as_int
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Int
 
-__all__ = ["Evaluation", "Figure", "Measure", "audit", "evaluate"]
+__all__ = ["Evaluation", "Figure", "Measure", "audit", "evaluate", "keep"]
 
 Measure = Literal["map", "recall"]
 PROTOCOLS = {
@@ -152,8 +152,8 @@ def _evaluate(
         _trained(store, space, queries, [asked for asked, _ in ways]),
         outside,
     )
-    if not store.read_only:
-        _keep(store, evaluation)
+    rows = ((f"evaluate {figure.queries} to {figure.database}", _values(figure)) for figure in evaluation.figures)
+    keep(store, record.name, record.version, asdict(evaluation), rows)
     return evaluation
 
 
@@ -258,12 +258,16 @@ def _recall(
     return figures, paired - len(np.unique(links[:, 0]))
 
 
-def _keep(store: Store, made: Evaluation) -> None:
+def _values(figure: Figure) -> dict[str, float]:
+    by_chance = {} if figure.chance is None else {f"{figure.measure} by chance": figure.chance}
+    return {figure.measure: figure.value} | by_chance
+
+
+def keep(
+    store: Store, space: str, version: int, notes: Mapping[str, Any], figures: Iterable[tuple[str, Mapping[str, float]]]
+) -> None:
+    """Keep an evaluation in `xmr.runs` and `xmr.metrics`, unless the store is open for reading only."""
     run = uuid.uuid4().hex[:12]
-    notes = {key: value for key, value in asdict(made).items() if key not in ("figures", "space", "version")}
-    for figure in made.figures:
-        what = f"evaluate {figure.queries} to {figure.database}"
-        values = {figure.measure: figure.value}
-        if figure.chance is not None:
-            values[f"{figure.measure} by chance"] = figure.chance
-        store.put_run(RunRecord(run, made.space, made.version, what, 0, values, notes))
+    plain = {key: value for key, value in notes.items() if key not in ("figures", "space", "answerer", "version")}
+    for what, values in figures if not store.read_only else ():
+        store.put_run(RunRecord(run, space, version, what, 0, values, plain))

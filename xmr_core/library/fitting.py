@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from xmr_core.registry import require
 from xmr_core.store import Store
 from xmr_core.types import Codes, Int, Pairs
 
-__all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh"]
+__all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh", "resumable"]
 
 AUTO = "auto"  # the name of a space whose recipe was chosen
 BLOCK = 4096  # items that are encoded and stored at once
@@ -47,18 +48,14 @@ def fit(
     name = check_name(name or (AUTO if choice else "_".join(part.name for part in pipeline.parts)))
     notes = {"recipe": repr(pipeline), "seed": seed, "where": pairs.name, "pairs": len(pairs.links)}
     notes |= {"chosen": str(choice)} if choice else {}
-    checkpoints = _checkpoints(store, pipeline, pairs)
     version = new_version(session, name)
-    with LibraryRun(store, name, version, notes, session.progress, checkpoints) as run, use_run(run):
+    with resumable(session, name, version, notes, _content(pipeline, pairs)):
         fitted = pipeline.fit(pairs)
         with store.transaction():
             _encode_all(session, name, version, fitted, seed)
             store.put_training(name, version, np.union1d(pairs.images.ids, pairs.texts.ids))
             if publish:
                 store.publish(name, version)
-    if checkpoints is not None:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        leave_no_empty(checkpoints.parent)
     session.forget()
     space = session.space(name, version)
     space.choice = choice
@@ -74,14 +71,30 @@ def _training(store: Store) -> str | None:
     return None
 
 
-def _checkpoints(store: Store, pipeline: Pipeline, pairs: Pairs) -> Path | None:
-    """The folder of this fit's checkpoints, named by what is fitted on what."""
-    if store.folder is None:
-        return None
-    digest = hashlib.sha256(repr(pipeline).encode())
+def _content(pipeline: Pipeline, pairs: Pairs) -> Iterator[bytes]:
+    """What is fitted on what, as bytes."""
+    yield repr(pipeline).encode()
     for array in (pairs.images.ids, pairs.texts.ids, pairs.links, pairs.labels):
-        digest.update(b"-" if array is None else array.tobytes())
-    return store.folder / "checkpoints" / digest.hexdigest()[:16]
+        yield b"-" if array is None else array.tobytes()
+
+
+@contextmanager
+def resumable(
+    session: Session, name: str, version: int, notes: Mapping[str, Any], content: Iterable[bytes]
+) -> Iterator[None]:
+    """The run of a fit, whose checkpoints the next fit of the same `content` finds; they are deleted when it is done.
+
+    `content` tells what is fitted on what; it is read only where the store has a folder for checkpoints.
+    """
+    checkpoints = None
+    if session.store.folder is not None:
+        digest = hashlib.sha256(b"".join(content)).hexdigest()
+        checkpoints = session.store.folder / "checkpoints" / digest[:16]
+    with LibraryRun(session.store, name, version, notes, session.progress, checkpoints) as run, use_run(run):
+        yield
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        leave_no_empty(checkpoints.parent)
 
 
 def new_version(session: Session, name: str) -> int:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xmr_core.datasets.readers import Source
-from xmr_core.errors import ConfigError
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
 from xmr_core.library import comparison, evaluation, fitting, hybrid, ingest, maintenance, query, vqa
@@ -25,9 +24,8 @@ from xmr_core.library.evaluation import Evaluation, Measure
 from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
 from xmr_core.library.session import QueryEncoder, Session
-from xmr_core.library.spaces import Space, check_name, check_seed
-from xmr_core.library.vqa import AnswerEvaluation, Learnt
-from xmr_core.options import as_int
+from xmr_core.library.spaces import Space
+from xmr_core.library.vqa import AnswerEvaluation
 from xmr_core.recipes import Recipe
 from xmr_core.store import Store
 from xmr_core.types import IMAGE, TEXT, Embeddings, Float, Ids, Int, Texts
@@ -244,17 +242,14 @@ class Library:
 
     # questions about images
 
-    def learn(self, recipe: str, questions: Questions, name: str = "answers", seed: Int = 0) -> Learnt:
+    def learn(self, recipe: Recipe, questions: Questions, name: str = "answers", seed: Int = 0) -> Space:
         """Learn to answer questions about images by a recipe, `rdan` or `each >> rdan`, from questions with answers.
 
         The images need not be items of this library; the features of those that are, under the same key, are taken
         from its cache. A known `name` is learned again, and the old one serves until the new one is ready. A killed
         run resumes from its last checkpoint when it is called again with the same recipe, seed and questions.
         """
-        learner = Learnt.parse(recipe).called(check_name(name), check_seed(seed))
-        learned = vqa.learn(self.store, learner, questions, self._session.progress)
-        self._session.forget()
-        return learned
+        return vqa.learn(self._session, recipe, questions, name, seed)
 
     def answer(
         self,
@@ -270,32 +265,26 @@ class Library:
         `question`, may be lists of one length, or one of them a list. `name` is the answerer; needed if there are
         several. Raises DataError if an image cannot be read, a question is blank, or none of its words is known.
         """
-        most = as_int(k, "k", 1, error=ConfigError)
-        learned = self.answerer(name)
-        questions = vqa.asked(self.store, image, question, item)
-        with self._session.run():
-            return learned.ask(questions, most)
+        return vqa.answer(self._session, image, question, k, name, item)
 
     def evaluate_answers(self, questions: Questions, name: str | None = None) -> AnswerEvaluation:
         """The accuracy of the VQA evaluation, over all questions and by type, beside the most frequent answer's.
 
         The figures are kept in `xmr.runs` and `xmr.metrics`.
         """
-        learned = self.answerer(name)
-        with self._session.run():
-            return vqa.evaluate(self.store, learned, questions)
+        return vqa.evaluate(self._session, questions, name)
 
     def answerers(self) -> list[str]:
         """The names of the answerers."""
-        return self._session.answerers()
+        return self._session.published("answerer")
 
-    def answerer(self, name: str | None = None) -> Learnt:
-        """An answerer, loaded once: the only one if no name is given."""
-        return self._session.answerer(name)
+    def answerer(self, name: str | None = None) -> Space:
+        """A space that answers questions, loaded once: the only one if no name is given."""
+        return self._session.space(name, role="answerer")
 
     def drop_answerer(self, name: str) -> None:
         """Drop an answerer with its models."""
-        maintenance.drop_answerer(self._session, name)
+        maintenance.drop(self._session, name, role="answerer")
 
     # SQL and whole files
 

@@ -12,8 +12,9 @@ import numpy as np
 from xmr_core.library import query
 from xmr_core.library.session import Session
 from xmr_core.search.codes import words_of
+from xmr_core.types import Head
 
-__all__ = ["drop", "drop_answerer", "export", "publish", "register", "restore", "sql"]
+__all__ = ["drop", "export", "publish", "register", "restore", "sql"]
 
 
 def publish(session: Session, name: str, version: int) -> None:
@@ -22,15 +23,9 @@ def publish(session: Session, name: str, version: int) -> None:
     session.forget()
 
 
-def drop(session: Session, name: str, version: int | None) -> None:
-    """See `Library.drop`."""
-    session.store.drop_space(name, version)
-    session.forget()
-
-
-def drop_answerer(session: Session, name: str) -> None:
-    """See `Library.drop_answerer`."""
-    session.store.drop_answerer(name)
+def drop(session: Session, name: str, version: int | None = None, role: Head = "indexer") -> None:
+    """See `Library.drop` and `Library.drop_answerer`."""
+    session.store.drop_space(name, version, role)
     session.forget()
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from xmr_core.errors import DataError
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import Space
-from xmr_core.library.vqa import Learnt
 from xmr_core.progress import use_run
 from xmr_core.store import Store
+from xmr_core.types import Head
 
 __all__ = ["QueryEncoder", "Session"]
 
@@ -28,8 +28,7 @@ class Session:
 
     store: Store
     progress: bool | None = None
-    _spaces: dict[tuple[str | None, int | None], Space] = field(default_factory=dict, init=False)
-    _answerers: dict[str, Learnt] = field(default_factory=dict, init=False)
+    _spaces: dict[tuple[Head, str | None, int | None], Space] = field(default_factory=dict, init=False)
     _links: NDArray[np.int64] | None = field(default=None, init=False)
 
     query_encoders: dict[str, dict[str, QueryEncoder]] = field(default_factory=dict, init=False)
@@ -48,10 +47,9 @@ class Session:
         self.forget()
 
     def forget(self) -> None:
-        """Load spaces, answerers and links again when next asked for: codes, versions or names have changed."""
+        """Load spaces and links again when they are next asked for: codes, versions or names have changed."""
         self._links = None
         self._spaces.clear()
-        self._answerers.clear()
 
     def links(self) -> NDArray[np.int64]:
         """(p, 2) int64: ids of the image and the text of every pair, read once."""
@@ -59,44 +57,30 @@ class Session:
             self._links = self.store.links()
         return self._links
 
-    def published(self) -> list[str]:
-        """The names of the published spaces, in alphabetical order."""
-        return sorted(record.name for record in self.store.spaces() if record.published)
+    def published(self, role: Head = "indexer") -> list[str]:
+        """The names of the published spaces of a role, in alphabetical order."""
+        return sorted(record.name for record in self.store.spaces(role) if record.published)
 
-    def space(self, name: str | None = None, version: int | None = None) -> Space:
-        """A space, loaded once: the only one if no name is given, the published version if no version is."""
-        found = self._spaces.get((name, version))
+    def space(self, name: str | None = None, version: int | None = None, role: Head = "indexer") -> Space:
+        """A space, loaded once: the only one of that role without a name, the published version without a version."""
+        found = self._spaces.get((role, name, version))
         if found is None:
-            chosen = name or self._only_space()
-            loaded = (space for space in self._spaces.values() if _is(space, chosen, version))  # under another call
-            found = next(loaded, None) or Space.load(self.store, chosen, version)
-            self._spaces[name, version] = found
+            chosen = name or self._only(role)
+            loaded = (space for space in self._spaces.values() if _is(space, role, chosen, version))  # by another call
+            found = next(loaded, None) or Space.load(self.store, chosen, version, role)
+            self._spaces[role, name, version] = found
         return found
 
-    def _only_space(self) -> str:
-        names = self.published()
+    def _only(self, role: Head) -> str:
+        names = self.published(role)
         if len(names) != 1:
-            raise DataError(
-                f"which space? there are {', '.join(names)}" if names else "no space yet: fit a recipe first"
-            )
+            what, verb = ("space", "fit a recipe") if role == "indexer" else ("answerer", "learn one")
+            there = f"which {what}? there are {', '.join(names)}"
+            raise DataError(there if names else f"no {what} yet: {verb} first")
         return names[0]
 
-    def answerers(self) -> list[str]:
-        """The names of the answerers."""
-        return [record.name for record in self.store.answerers()]
 
-    def answerer(self, name: str | None = None) -> Learnt:
-        """An answerer, loaded once: the only one if no name is given."""
-        names = self.answerers()
-        if name is None and len(names) != 1:
-            there = ", ".join(names)
-            raise DataError(f"which answerer? there are {there}" if names else "no answerer yet: learn one first")
-        chosen = names[0] if name is None else name
-        if chosen not in self._answerers:
-            self._answerers[chosen] = Learnt.load(self.store, chosen)
-        return self._answerers[chosen]
-
-
-def _is(space: Space, name: str, version: int | None) -> bool:
+def _is(space: Space, role: Head, name: str, version: int | None) -> bool:
     record = space.record
-    return record.name == name and (record.published if version is None else record.version == version)
+    wanted = record.published if version is None else record.version == version
+    return wanted and (record.role, record.name) == (role, name)

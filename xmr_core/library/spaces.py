@@ -1,4 +1,7 @@
-"""A space: a fitted pipeline, the codes it made, and the indexes over them; written to a store and read back."""
+"""A space: a fitted pipeline, the codes it made, and the indexes over them; written to a store and read back.
+
+A space whose pipeline ends in an answerer has neither codes nor indexes.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +21,30 @@ from xmr_core.recipes import Pipeline
 from xmr_core.registry import Role, default
 from xmr_core.search.exact import ExactIndex
 from xmr_core.store import PartRecord, SpaceRecord, Store
-from xmr_core.types import Codes, Int, Layout
+from xmr_core.types import Codes, Head, Int, Layout
 
 __all__ = ["Space", "check_name", "check_seed", "leave_no_empty", "record_of"]
 
 NAME = re.compile(r"(?!.*_v\d+$)[a-z][a-z0-9_]{0,39}")
 
 
-def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout, seed: int | None) -> SpaceRecord:
-    """What a store keeps of a fitted pipeline."""
-    roles = ["encoder"] * bool(pipeline.encoder) + ["fuser"] * len(pipeline.fusers) + ["indexer"]
+def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout | None, seed: int | None) -> SpaceRecord:
+    """What a store keeps of a fitted pipeline; `layout` is that of its codes, None where it answers questions."""
+    head = "answerer" if layout is None else "indexer"
+    roles = ["encoder"] * bool(pipeline.encoder) + ["fuser"] * len(pipeline.fusers) + [head]
     parts = [
         PartRecord(role, part.name, part.stored.options, part.stored.state, part.stored.version, part.fingerprint())
         for role, part in zip(roles, pipeline.parts, strict=True)
     ]
+    recipe, fingerprint = repr(pipeline), pipeline.fingerprint()
+    if layout is None:
+        return SpaceRecord(name, version, recipe, fingerprint, seed=seed, parts=parts)
     form = pipeline.indexer.sql_form(layout, pipeline.metric)
-    fingerprint = pipeline.fingerprint()
-    recipe, metric = repr(pipeline), pipeline.metric
-    return SpaceRecord(name, version, recipe, fingerprint, metric, layout, seed, parts=parts, form=form)
+    return SpaceRecord(name, version, recipe, fingerprint, pipeline.metric, layout, seed, parts=parts, form=form)
 
 
 class Space:
-    """A space that is loaded. `record` says what it is, `pipeline` encodes, `index` searches."""
+    """A space that is loaded. `record` says what it is, `pipeline` encodes or answers, `index` searches."""
 
     def __init__(self, record: SpaceRecord, pipeline: Pipeline, store: Store) -> None:
         """Use `load`, or `Library.space`."""
@@ -49,26 +54,25 @@ class Space:
         self.choice: Choice | None = None  # why this recipe, where `fit` chose it
 
     @classmethod
-    def load(cls, store: Store, name: str, version: int | None = None) -> Space:
+    def load(cls, store: Store, name: str, version: int | None = None, role: Head = "indexer") -> Space:
         """The space as it was stored. Raises StorageError, UnknownComponentError, StateVersionError, and
-        SpaceMismatchError where a component's weights are no longer those that made the codes."""
-        record = store.load_space(name, version)
+        SpaceMismatchError where a component's weights are no longer those that it was fitted with."""
+        record = store.load_space(name, version, role)
+        what = f"{'space' if role == 'indexer' else 'answerer'} {name!r}"
         made: list[Any] = []
         for part in record.parts:
             component = default().find(cast(Role, part.role), part.name).load(part.options, part.state, part.version)
             if component.fingerprint() != part.fingerprint:
                 raise SpaceMismatchError(
-                    f"space {name!r}: {part.name} is not what made its codes (fingerprint "
+                    f"{what}: {part.name} is not what it was fitted with (fingerprint "
                     f"{component.fingerprint()[:12]}, stored {part.fingerprint[:12]}): other weights are installed; "
                     "install those again, or fit again"
                 )
             made.append(component)
         roles = [part.role for part in record.parts]
         head = 1 if roles[:1] == ["encoder"] else 0
-        if roles != ["encoder"] * head + ["fuser"] * (len(roles) - head - 1) + ["indexer"]:
-            raise StateError(
-                f"space {name!r}: its parts are damaged ({', '.join(roles) or 'none'}); drop it, fit again"
-            )
+        if roles != ["encoder"] * head + ["fuser"] * (len(roles) - head - 1) + [role]:
+            raise StateError(f"{what}: its parts are damaged ({', '.join(roles) or 'none'}); drop it, fit again")
         encoder = made.pop(0) if head else None
         return cls(record, Pipeline(encoder, tuple(made[:-1]), made[-1]), store)
 
@@ -83,6 +87,8 @@ class Space:
         return tuple(sorted({*self.record.counts, *self.pipeline.modalities}))
 
     def __repr__(self) -> str:
+        if self.record.role == "answerer":
+            return f"<space {self.name!r}: {self.record.recipe}; answers questions>"
         codes = ", ".join(f"{count} {modality}s" for modality, count in self.record.counts.items())
         return f"<space {self.name!r} version {self.record.version}: {self.record.recipe}; {codes or 'no codes'}>"
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.store import AttentionRows, ItemRows, PartRecord, RunRecord, SpaceRecord, Store
-from xmr_core.types import IMAGE, TEXT, Codes, Layout
+from xmr_core.types import IMAGE, TEXT, Codes, Head, Layout
 
-__all__ = ["LARGE", "LAYOUTS", "attention_rows", "fill", "rows", "sample_codes", "sample_space", "seen"]
+__all__ = [
+    "LARGE",
+    "LAYOUTS",
+    "ROLES",
+    "attention_rows",
+    "fill",
+    "rows",
+    "sample_answerer",
+    "sample_codes",
+    "sample_space",
+    "seen",
+]
 
 LAYOUTS = (
     Layout.bits(128),
@@ -23,6 +34,7 @@ LAYOUTS = (
     Layout.vectors(5),
     Layout.opaque(11),
 )
+ROLES: tuple[Head, ...] = get_args(Head)
 LARGE = 2**53 + 1  # no float64 holds it
 
 
@@ -61,8 +73,20 @@ def sample_space(name: str = "mine", version: int = 1, layout: Layout = LAYOUTS[
     return SpaceRecord(name, version, f"words >> {name}", "cc", "hamming", layout, 2**40, parts=parts)
 
 
+def sample_answerer(name: str = "mine", recipe: str = "words >> guess") -> SpaceRecord:
+    """A space that answers questions, of two components."""
+    parts = [
+        PartRecord("encoder", "words", {"least": 2}, {"words": np.array(["what", "colour"])}, 3, "aa"),
+        PartRecord("answerer", "guess", {}, {"means": np.eye(3, dtype=np.float32)}, 1, "dd"),
+    ]
+    return SpaceRecord(name, 0, recipe, "ee", seed=7, parts=parts)
+
+
 def fill(store: Store) -> Store:
-    """Four images (0 to 3), six texts (10 to 15), with links, labels, metadata, features, a space and its codes."""
+    """Four images (0 to 3), six texts (10 to 15), with links, labels, metadata, features, a space and its codes.
+
+    And, where the store keeps such, a space of the same name that answers questions.
+    """
     split = ["train", "train", "test", None]
     with store.transaction():
         store.put_items(rows(IMAGE, range(4), source=[f"/images/{i}.png" for i in range(4)]), {"split": split})
@@ -74,6 +98,8 @@ def fill(store: Store) -> Store:
         for modality, ids in ((IMAGE, np.arange(4)), (TEXT, np.arange(10, 16))):
             store.put_codes("mine", 1, modality, sample_codes(LAYOUTS[0], ids))
         store.publish("mine", 1)
+        if store.keeps_answerers:
+            store.put_space(sample_answerer())
         store.put_run(RunRecord("run1", "mine", 1, "fit", 1, {"loss": 0.5}, {"seed": 3}))
     return store
 
@@ -91,14 +117,14 @@ def seen(store: Store) -> dict[str, Any]:
         "features": (have.tolist(), features.tobytes()),
         "next": store.next_id(),
         "runs": [vars(replace(run, created="")) for run in store.latest_runs(10)],
-        "spaces": [vars(replace(space, created="")) for space in store.spaces()],
+        "spaces": [vars(replace(space, created="")) for role in ROLES for space in store.spaces(role)],
     }
-    for space in store.spaces():
-        name = f"{space.name} {space.version}"
-        for position, part in enumerate(store.load_space(space.name, space.version).parts):
+    for space in (space for role in ROLES for space in store.spaces(role)):
+        name = f"{space.role} {space.name} {space.version}"
+        for position, part in enumerate(store.load_space(space.name, space.version, space.role).parts):
             state = {key: (array.dtype.str, array.shape, array.tobytes()) for key, array in part.state.items()}
             told[f"part {name} {position}"] = {**vars(part), "state": state}
-        for modality in (IMAGE, TEXT):
+        for modality in (IMAGE, TEXT) if space.role == "indexer" else ():
             codes = store.get_codes(space.name, space.version, modality)
             told[f"codes {name} {modality}"] = (codes.ids.tobytes(), codes.values.tobytes())
     return told

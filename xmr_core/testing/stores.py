@@ -15,7 +15,8 @@ import pytest
 
 from xmr_core.errors import DataError, LockedError, StorageError
 from xmr_core.store import RunRecord, Store
-from xmr_core.testing.contract import Suite, in_new_process, refuses, require_importable
+from xmr_core.testing.contract import in_new_process, refuses, require_importable
+from xmr_core.testing.store_answerers import AnswererStoreLaws
 from xmr_core.testing.store_samples import LARGE, LAYOUTS, attention_rows, fill, rows, sample_codes, sample_space, seen
 from xmr_core.types import IMAGE, TEXT, Layout
 
@@ -43,7 +44,7 @@ class StoreCase:
         self.url = url or store.trial_url
 
 
-class StoreLaws(Suite):
+class StoreLaws(AnswererStoreLaws):
     """One test a law; every one has a new database."""
 
     case: ClassVar[StoreCase]

@@ -71,7 +71,7 @@ def publish(con: Connection, space: SpaceRecord) -> None:
         if known is not None:
             _make_beside(con, space, known)
         codes.describe(con, space, known)
-    for statement in macros.space_statements(space.name, space.version, space.layout, known, _views(forms)):
+    for statement in macros.space_statements(space.name, space.version, space.code_layout, known, _views(forms)):
         con.execute(statement)
 
 
