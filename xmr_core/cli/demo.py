@@ -240,7 +240,7 @@ def _hash(db: Library, checks: Checks) -> None:
     if BITS not in db.spaces():
         db.fit(recipe, name=BITS, where=LEARN)
     full, bits = (db.evaluate(space, measure="recall").value("R@10", TEXT) for space in (CONTENT, BITS))
-    size = db.space(CONTENT).record.layout.nbytes / db.space(BITS).record.layout.nbytes
+    size = db.space(CONTENT).record.code_layout.nbytes / db.space(BITS).record.code_layout.nbytes
     typer.echo(f"text to image, recall@10: {full:.3f} by vectors, {bits:.3f} by bits, which take {size:.0f} times less")
     checks.note("bits keep two thirds of the recall or more", bits >= full * 2 / 3)
 
