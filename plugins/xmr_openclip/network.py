@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Network:
     def __init__(self, config: OpenclipConfig) -> None:
         model_config(config.model)
         try:
-            import open_clip
+            open_clip: Any = import_module("open_clip")
         except ImportError as error:
             raise PluginError(f"{INSTALL} ({error})") from None
         self.device = device(config.device)
