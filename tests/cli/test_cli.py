@@ -196,9 +196,9 @@ def test_a_search_prints_a_table_for_people(file: Path) -> None:
 
 def test_a_search_prints_json_with_the_names_that_programs_rely_on(file: Path) -> None:
     found = told("search", file, "red", "-k", 2)
-    assert set(found) == {"query", "space", "modality", "exact", "unknown_words", "hits"}
+    assert set(found) == {"query", "space", "spaces", "modality", "exact", "unknown_words", "hits"}
     assert found["query"] == {"text": "red"}
-    assert set(found["hits"][0]) == {"rank", "id", "distance", "key", "data", "metadata"}
+    assert set(found["hits"][0]) == {"rank", "id", "distance", "key", "data", "metadata", "ranks"}
     assert [hit["rank"] for hit in found["hits"]] == [1, 2]
     assert found["hits"][0]["metadata"] == {"split": "train"}
 
@@ -483,3 +483,13 @@ def test_a_locked_file_names_who_holds_it(file: Path) -> None:
         done = process("search", file, "red")
     assert done.returncode == 1
     assert f"is held by process {os.getpid()}" in done.stderr
+
+
+def test_several_spaces_are_fused(file: Path) -> None:
+    with xmr.open(file, progress=False) as db:
+        db.fit("bm25", name="words", where="true")
+    whole = told("search", file, "a red thing", "--space", "toy", "--space", "words", "-k", 2)
+    assert whole["spaces"] == ["toy", "words"]
+    assert [sorted(hit["ranks"]) for hit in whole["hits"]] == [["toy", "words"]] * 2
+    printed = run("search", file, "a red thing", "--space", "toy", "--space", "words", "-k", 2).stdout
+    assert re.search(r"rank +distance +toy +words +id", printed)

@@ -22,7 +22,7 @@ __all__ = [
     "LOOK",
     "File",
     "Json",
-    "SpaceName",
+    "SpaceNames",
     "Where",
     "Yes",
     "app",
@@ -82,7 +82,10 @@ app = typer.Typer(
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The library: a DuckDB file, or the URL of another store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="The space; needed where there are several.")]
+SpaceNames = Annotated[
+    list[str] | None,
+    typer.Option("--space", help="The space; after several --space, their rankings are fused."),
+]
 Where = Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog: \"split = 'test'\".")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from xmr_core.cli import printing
-from xmr_core.cli.app import ASK, File, Json, SpaceName, Where, app, opened, value_of
+from xmr_core.cli.app import ASK, File, Json, SpaceNames, Where, app, opened, value_of
 from xmr_core.errors import DataError, StorageError
 from xmr_core.types import IMAGE
 
@@ -32,7 +32,7 @@ def search(
     modality: Annotated[
         str | None, typer.Option("--modality", help="The kind to find, image or text; else the other kind.")
     ] = None,
-    space: SpaceName = None,
+    space: SpaceNames = None,
     exact: Annotated[bool, typer.Option("--exact", help="Search exhaustively.")] = False,
     rerank: Annotated[
         int, typer.Option("--rerank", help="Compare so many candidates again, by what their codes stand for.")
@@ -53,6 +53,7 @@ def search(
       xmr search my.duckdb "a dog on green grass" -k 5
       xmr search my.duckdb --image query.jpg --within 12
       xmr search my.duckdb --item 42 --where "split = 'test'"
+      xmr search my.duckdb "a dog" --space auto --space words
       xmr search my.duckdb "a dog" -k 40 --html dogs.html
       xmr search my.duckdb "a dog" -k 3 --explain dogs.png
       xmr search my.duckdb "a dog" --json | jq -r ".hits[].key"
@@ -62,8 +63,9 @@ def search(
     if image is not None and not image.is_file():
         raise DataError(f"{image}: no such picture")
     with opened(file) as db:
+        one, several = (None, space) if space and len(space) > 1 else (next(iter(space or ()), None), None)
         found = db.search(
-            text, image, None, item, k, within, where, modality, space, exact, explain is not None, rerank
+            text, image, None, item, k, within, where, modality, one, exact, explain is not None, rerank, several
         )
         _write(db, found, text or image or item, explain, html, png)
         if as_json:
@@ -94,12 +96,13 @@ def _facts(found: Results) -> dict[str, Any]:
             "key": hit.key,
             "data": hit.data,
             "metadata": hit.metadata,
+            "ranks": hit.ranks,
         }
         for rank, hit in enumerate(found, 1)
     ]
     unknown = found.unknown_words[0] if found.unknown_words else []
-    facts = {"space": found.space, "modality": found.modality, "exact": found.exact, "unknown_words": unknown}
-    return facts | {"hits": hits}
+    facts = {"space": found.space, "spaces": found.spaces, "modality": found.modality, "exact": found.exact}
+    return facts | {"unknown_words": unknown, "hits": hits}
 
 
 def print_hits(db: Library, found: Results) -> None:
@@ -112,6 +115,12 @@ def print_hits(db: Library, found: Results) -> None:
     if found.modality == IMAGE and any(hit.data for hit in found):
         columns.append("file")
         rows = [[*row, hit.data] for row, hit in zip(rows, found, strict=True)]
+    if found.ranks is not None:  # of each space, beside the rank in all
+        columns[2:2] = found.spaces
+        rows = [
+            [*row[:2], *(hit.ranks.get(space, "") for space in found.spaces), *row[2:]]
+            for row, hit in zip(rows, found, strict=True)
+        ]
     printing.table(columns, rows)
     how = ", exact" if found.exact else ""
     printing.note(f"{len(found)} {found.modality}s of space {found.space!r}{how}")
