@@ -9,8 +9,6 @@ from xmr_core.components import (
     Component,
     Encoder,
     Fuser,
-    Index,
-    Indexer,
     NoConfig,
     takes,
 )
@@ -40,6 +38,8 @@ from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
 from xmr_core.search.exact import ExactIndex, nearest
 from xmr_core.search.hits import select
+from xmr_core.search.index import Index
+from xmr_core.search.indexer import Indexer
 from xmr_core.sql import SqlForm
 from xmr_core.types import (
     IMAGE,

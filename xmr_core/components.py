@@ -1,7 +1,8 @@
 """The component contract: a name, a config (frozen dataclass) and a state (dict of arrays). All plain data.
 
 `fit` returns a new component of the same config with a filled state. Saving writes the two and loading calls the
-constructor, so a stranger's component gets persistence for nothing. Three roles build on it: Encoder, Fuser, Indexer.
+constructor, so a stranger's component gets persistence for nothing. Roles build on it: Encoder and Fuser
+here, Indexer in `xmr_core.search.indexer`, Answerer in `xmr_core.vqa`.
 """
 
 from __future__ import annotations
@@ -11,29 +12,23 @@ import functools
 import hashlib
 import inspect
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import ConfigError, DataError, NotFittedError, SpaceMismatchError, StateVersionError
+from xmr_core.errors import ConfigError, DataError, NotFittedError, StateVersionError
 from xmr_core.options import checked, options_of
-from xmr_core.search.index import Index
-from xmr_core.sql import SqlForm
 from xmr_core.types import (
     IMAGE,
     TEXT,
-    Codes,
     Embeddings,
     FeaturePairs,
     Features,
     Items,
-    Layout,
     Metric,
     Pairs,
 )
@@ -45,13 +40,13 @@ __all__ = [
     "Encoder",
     "Form",
     "Fuser",
-    "Index",
-    "Indexer",
     "NoConfig",
     "State",
     "Stored",
     "Widths",
+    "below",
     "ended",
+    "joined_digest",
     "takes",
 ]
 
@@ -401,65 +396,11 @@ class Fuser(Component[C], ABC):
         return None
 
 
-class Indexer(Component[C], ABC):
-    """Embeddings to codes, and an index over codes: `fit`, `encode`, `build`, `distances`.
+def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with `prefix/`, under the rest of their names."""
+    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
 
-    The codes are what is stored; an index is made from codes and state and may be thrown away. `metrics` are those it
-    takes; `exact` says that its index misses nothing; `recall_floor` is the recall@10 against exact search over its
-    own codes that its author promises on clustered vectors. `encoder_wanted` is the recipe of the encoder that stands
-    before it in a recipe of the indexer alone; "" where none is implied. `no_match` is the distance of items that have
-    nothing in common with a query: a library leaves them out, rather than fill up k with them.
-    """
 
-    metrics: ClassVar[frozenset[str]] = frozenset({"l2", "ip", "cosine"})
-    exact: ClassVar[bool] = False
-    recall_floor: ClassVar[float] = 0.9
-    encoder_wanted: ClassVar[str] = ""
-    no_match: ClassVar[float] = math.inf
-
-    def fit(self, embeddings: Embeddings) -> Self:
-        """A new, fitted indexer. One that learns nothing has `needs_fit = False` and leaves this as it is."""
-        return self
-
-    @abstractmethod
-    def encode(self, embeddings: Embeddings, ids: NDArray[np.int64]) -> Codes:
-        """The codes to store, a row an embedding, whatever the batch. `ids` (n,) are ascending."""
-
-    def check_width(self, width: int) -> None:
-        """Raise ConfigError where it does not take embeddings of so many dimensions (bits under hamming)."""
-
-    @abstractmethod
-    def build(self, codes: Codes) -> Index:
-        """An index over codes; codes of no rows give an index that finds nothing."""
-
-    @abstractmethod
-    def distances(self, queries: Embeddings, codes: Codes) -> NDArray[np.float32]:
-        """(q, n) float32: the distance of each query to each code, the plain way. It is the oracle of `build`, so
-        clarity comes before speed; the caller keeps the blocks small."""
-
-    def decode(self, codes: Codes) -> NDArray[np.float32]:
-        """(n, d): the embeddings that codes stand for. Override where codes are not the vectors themselves.
-
-        Raises ConfigError where they stand for none."""
-        if not codes.hold_vectors:
-            raise ConfigError(f"{self.name}: its codes stand for no vectors; to rerank takes an indexer whose codes do")
-        return codes.vectors
-
-    def queries(self, embeddings: Embeddings) -> Embeddings:
-        """Queries checked, as `search` wants them. Raises DataError, SpaceMismatchError."""
-        if embeddings.metric not in self.metrics:
-            raise SpaceMismatchError(
-                f"{self.name} compares {' or '.join(sorted(self.metrics))}, the query has {embeddings.metric}"
-            )
-        return embeddings
-
-    def sql_form(self, layout: Layout, metric: Metric) -> SqlForm | None:
-        """How SQL decodes codes of this layout and compares them by the same distance under `metric`.
-
-        None where SQL cannot: the space then has no search in SQL, rather than one that answers otherwise.
-        """
-        return None
-
-    def load_index(self, folder: Path, codes: Codes) -> Index | None:
-        """The index that `Index.save` wrote into `folder` for these codes, or None to build anew."""
-        return None
+def joined_digest(*told: str) -> str:
+    """sha256 (hex) over what tells parts from others: their fingerprints."""
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()

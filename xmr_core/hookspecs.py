@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from xmr_core.components import Encoder, Fuser, Indexer
+    from xmr_core.components import Encoder, Fuser
+    from xmr_core.search.indexer import Indexer
     from xmr_core.store import Store
     from xmr_core.vqa import Answerer
 

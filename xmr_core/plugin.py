@@ -14,11 +14,11 @@ from xmr_core.components import (
     Encoder,
     Form,
     Fuser,
-    Index,
-    Indexer,
     NoConfig,
     State,
     Widths,
+    below,
+    joined_digest,
     takes,
 )
 from xmr_core.errors import ConfigError, DataError, NotFittedError, PluginError, StateError
@@ -46,7 +46,7 @@ from xmr_core.options import (
     unset,
 )
 from xmr_core.progress import Run, current_run, encode_cached, use_run
-from xmr_core.recipes import below, fit_nested, joined_digest, nested_encoder
+from xmr_core.recipes import fit_nested, nested_encoder
 from xmr_core.registry import component
 from xmr_core.search.distances import (
     Scan,
@@ -60,6 +60,8 @@ from xmr_core.search.distances import (
 from xmr_core.search.exact import ExactIndex, nearest
 from xmr_core.search.hashing import BitFuser
 from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, put, select, stacked
+from xmr_core.search.index import Index
+from xmr_core.search.indexer import Indexer
 from xmr_core.search.reranking import rerank
 from xmr_core.search.rotations import hyperplanes, itq, principal_axes, random_rotation
 from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer, cosine_form, vector_form

@@ -20,10 +20,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Indexer, Widths, ended
+from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Widths, below, ended
 from xmr_core.errors import ConfigError, DataError, NotFittedError
 from xmr_core.progress import current_run, encode_cached
 from xmr_core.registry import Role, calls, component, default, make
+from xmr_core.search.indexer import Indexer
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Head, Items, Metric, Pairs
 from xmr_core.vqa import Answerer, QuestionFeatures, Questions
 
@@ -32,9 +33,7 @@ __all__ = [
     "Pipeline",
     "Recipe",
     "as_pipeline",
-    "below",
     "fit_nested",
-    "joined_digest",
     "nested_encoder",
 ]
 
@@ -444,13 +443,3 @@ def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[st
         learned[f"{own}/{OPTIONS}"] = np.array([json.dumps(part.options(), sort_keys=True)])
     current_run().begin(f"0_{name}")
     return learned
-
-
-def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin with `prefix/`, under the rest of their names."""
-    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
-
-
-def joined_digest(*told: str) -> str:
-    """sha256 (hex) over what tells parts from others: their fingerprints."""
-    return hashlib.sha256(" ".join(told).encode()).hexdigest()

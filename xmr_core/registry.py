@@ -25,9 +25,10 @@ from typing import Any, Literal, TypeVar, overload
 import pluggy
 
 from xmr_core import hookspecs
-from xmr_core.components import API_VERSION, Component, Encoder, Fuser, Indexer
+from xmr_core.components import API_VERSION, Component, Encoder, Fuser
 from xmr_core.errors import ConfigError, DuplicateComponentError, PluginError, UnknownComponentError
 from xmr_core.options import options_of
+from xmr_core.search.indexer import Indexer
 from xmr_core.store import Store
 from xmr_core.vqa import Answerer
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xmr_core import IMAGE, TEXT, DataError, Items, Pairs
+from xmr_core import IMAGE, TEXT, DataError, Encoder, Items, Pairs
 from xmr_core.plugin import encode_cached
 from xmr_dcmh.cnnf import Cnnf
 from xmr_dcmh.config import DcmhConfig
@@ -24,9 +24,6 @@ from xmr_torch.arrays import arrays, tensors
 from xmr_torch.computing import device, randomness
 from xmr_torch.pairs import Rows, hashing_map, similarities, split
 
-if TYPE_CHECKING:
-    from xmr_dcmh import Dcmh
-
 FEWEST = 10  # pairs to learn from
 QUICK_EPOCHS, QUICK_BATCH, QUICK_RATE = 8, 256, 1e-3
 PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE, PAPER_DECAY = 500, 128, 10**-1.5, 5e-4
@@ -34,7 +31,18 @@ TEXT_SHARE, BACKBONE_SHARE = 0.3, 0.03  # of the quick rate: wide and pretrained
 VECTORS, PICTURES = 1024, 32  # at once through a net where no gradient is wanted
 
 
-def trained_nets(dcmh: Dcmh, pairs: Pairs) -> dict[str, NDArray[Any]]:
+class HasNets(Protocol):
+    """What training and loading of the nets need of the encoder that has them."""
+
+    config: DcmhConfig
+    parts: dict[str, Encoder]
+
+    @property
+    def whole(self) -> bool:
+        """True where the image encoder's network is trained too, and the image net begins with pixels."""
+
+
+def trained_nets(dcmh: HasNets, pairs: Pairs) -> dict[str, NDArray[Any]]:
     """The tensors of both nets, trained. Raises DataError, ConfigError: see `Dcmh.fit`."""
     config = dcmh.config
     learn, held_out = split(pairs.links, config.validation, config.seed)
@@ -55,7 +63,7 @@ def trained_nets(dcmh: Dcmh, pairs: Pairs) -> dict[str, NDArray[Any]]:
     }
 
 
-def stored_net(dcmh: Dcmh, modality: str, state: Mapping[str, NDArray[Any]]) -> nn.Module:
+def stored_net(dcmh: HasNets, modality: str, state: Mapping[str, NDArray[Any]]) -> nn.Module:
     """The net of a modality from its tensors, ready to encode."""
     stored, where = tensors(state), device(dcmh.config.device)
     mean = stored["head.standard.mean"]
@@ -80,7 +88,7 @@ def schedule(config: DcmhConfig) -> Schedule:
     return Schedule(epochs, batch, rates, optimiser, partition, config.gamma, config.eta, config.text_first)
 
 
-def _side(dcmh: Dcmh, items: Items, linked: Rows) -> Side:
+def _side(dcmh: HasNets, items: Items, linked: Rows) -> Side:
     """A modality with its new net and its inputs: vectors held in memory, or pixels read anew for each batch."""
     part: Any = dcmh.parts[items.modality]
     where = device(dcmh.config.device)
@@ -110,7 +118,7 @@ def _standard(vectors: Tensor, modality: str, centre: bool) -> tuple[Tensor, Ten
     return mean, torch.where(scale > 0, scale, 1)
 
 
-def _new_net(dcmh: Dcmh, modality: str, mean: Tensor, scale: Tensor, pretrained: bool) -> nn.Module:
+def _new_net(dcmh: HasNets, modality: str, mean: Tensor, scale: Tensor, pretrained: bool) -> nn.Module:
     """An untrained net over vectors with that mean and scale (d), or over pixels."""
     part: Any = dcmh.parts[modality]
     hidden = dcmh.config.image_hidden if modality == IMAGE else dcmh.config.hidden

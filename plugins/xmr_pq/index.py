@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core import Codes, Embeddings, Hits, Index, select
+from xmr_core import Codes, Embeddings, Hits, Index, Metric, select
 from xmr_core.plugin import put, reach, stacked
+from xmr_pq.config import PQConfig
 from xmr_pq.engine import require_faiss, threads
-
-if TYPE_CHECKING:
-    from xmr_pq.pq import PQ
 
 __all__ = ["PQIndex"]
 
@@ -28,15 +26,53 @@ Symbols = NDArray[np.uint8]
 Doubles = NDArray[np.float64]
 
 
+class Quantizes(Protocol):
+    """What this index needs of the indexer that built it."""
+
+    config: PQConfig
+    state: dict[str, NDArray[Any]]
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that it was fitted under."""
+
+    @property
+    def dim(self) -> int:
+        """d, the width of the vectors."""
+
+    @property
+    def codebooks(self) -> Floats:
+        """(m, ksub, dsub), the centroids of each subquantizer."""
+
+    @property
+    def norms(self) -> Doubles:
+        """(m, ksub), the squared lengths of the centroids."""
+
+    def turned(self, vectors: Floats) -> Doubles:
+        """(n, d): vectors as they are quantized, scaled for cosine and rotated for OPQ."""
+
+    def stood_for(self, symbols: Symbols) -> Floats:
+        """(n, d): the vectors that symbols (n, m) stand for, as `turned` gives them."""
+
+    def own_distances(self, turned: Doubles, symbols: Symbols) -> Floats:
+        """(q, c): distances of queries that were `turned` to c candidates of their own, symbols (q, c, m)."""
+
+    def queries(self, embeddings: Embeddings) -> Embeddings:
+        """Queries checked. Raises DataError, SpaceMismatchError."""
+
+    def distances(self, queries: Embeddings, codes: Codes) -> Floats:
+        """(q, n): the distance of each query to each code."""
+
+
 class PQIndex(Index):
     """faiss's order is that of the distances, and hits are proven exact, but for fast scan (rounded
     tables), cosine (faiss ranks by the squared distance to the query at length 1) and inverted lists (not all are
     scanned). There the order among its finds is true, and all codes are compared where a query has too few finds, where
     even the last of them is a hit, or where a filter or a large k makes that as quick."""
 
-    indexer: PQ
+    indexer: Quantizes
 
-    def __init__(self, indexer: PQ, codes: Codes) -> None:
+    def __init__(self, indexer: Quantizes, codes: Codes) -> None:
         super().__init__(indexer, codes)
         self.complete = indexer.metric != "cosine" and not (indexer.config.lists or indexer.config.fast)
         self.longest = float(np.sqrt(indexer.norms.max(axis=1).sum()))  # no code stands for a longer vector
@@ -78,7 +114,7 @@ class PQIndex(Index):
         return reach(bounds, np.linalg.norm(turned, axis=1), self.longest, m + dsub, self.indexer.metric)
 
 
-def _scanner(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
+def _scanner(indexer: Quantizes, codes: Codes) -> tuple[Any, ...]:
     """faiss's index over the codes, packed; nothing is learned. After it, what it points to and does not keep alive."""
     faiss = require_faiss()
     if "lists" in indexer.state:
@@ -90,7 +126,7 @@ def _scanner(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
     return (faiss.IndexPQFastScan(flat) if indexer.config.fast else flat,)
 
 
-def _inverted(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
+def _inverted(indexer: Quantizes, codes: Codes) -> tuple[Any, ...]:
     """As `_scanner`, with inverted lists; a code is in the list nearest to the vector that it stands for."""
     faiss = require_faiss()
     config, centroids = indexer.config, indexer.state["lists"]
@@ -111,7 +147,7 @@ def _inverted(indexer: PQ, codes: Codes) -> tuple[Any, ...]:
     return scanner, probed, inverted
 
 
-def _members(lists: Any, indexer: PQ, codes: Codes) -> list[NDArray[np.int64]]:
+def _members(lists: Any, indexer: Quantizes, codes: Codes) -> list[NDArray[np.int64]]:
     """The places of each list's codes, ascending."""
     assigned = np.empty(len(codes), np.int64)
     for start in range(0, len(codes), ROWS):
@@ -121,7 +157,7 @@ def _members(lists: Any, indexer: PQ, codes: Codes) -> list[NDArray[np.int64]]:
     return np.split(np.argsort(assigned, kind="stable"), np.cumsum(counts)[:-1])
 
 
-def _fill(index: Any, indexer: PQ) -> None:
+def _fill(index: Any, indexer: Quantizes) -> None:
     """Give an untrained index the codebooks."""
     m, ksub, dsub = indexer.codebooks.shape
     books = np.zeros((m, 2**indexer.config.bits, dsub), np.float32)  # no code names a centroid that was not learned
@@ -130,12 +166,12 @@ def _fill(index: Any, indexer: PQ) -> None:
     index.is_trained = True
 
 
-def _packed(indexer: PQ, codes: Codes) -> Symbols:
+def _packed(indexer: Quantizes, codes: Codes) -> Symbols:
     """(n, bytes): symbols of `bits` bits side by side, as faiss reads them."""
     packed: Symbols = require_faiss().pack_bitstrings(codes.values.astype(np.int32), indexer.config.bits)
     return packed
 
 
-def _faiss_metric(indexer: PQ) -> int:
+def _faiss_metric(indexer: Quantizes) -> int:
     faiss = require_faiss()
     return int(faiss.METRIC_INNER_PRODUCT if indexer.metric == "ip" else faiss.METRIC_L2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from xmr_core.cli.info import space_facts
 
 if TYPE_CHECKING:
     from xmr_core.datasets import Dataset
+    from xmr_core.library.ingest import Added
 
 NAMED = 20  # skipped items that are named for people
 
@@ -72,10 +73,15 @@ def add(
         counts = dict(db.store.counts())
     skipped = {**pairs.skipped, **done.skipped}
     if as_json:
-        protocol = {"protocol": pairs.protocol, "holds": counts}
         told = {"new": done.new, "known": done.known, "updated": done.updated, "skipped": skipped}
-        printing.as_json({**told, "uncoded": done.uncoded, **protocol})
-        return
+        printing.as_json({**told, "uncoded": done.uncoded, "protocol": pairs.protocol, "holds": counts})
+    else:
+        _tell(done, skipped, f"{file} holds {counted(counts)}")
+        printing.note(pairs.protocol)
+
+
+def _tell(done: Added, skipped: Mapping[str, str], holds: str) -> None:
+    """What was added and what was not, for people."""
     for key, reason in itertools.islice(skipped.items(), NAMED):
         printing.note(f"skipped {key}: {reason}")
     if len(skipped) > NAMED:
@@ -84,8 +90,7 @@ def add(
         printing.note(f"{len(done.uncoded):,} items have no code: {next(iter(done.uncoded.values()))}")
     known = f", {done.known:,} were there already" if done.known else ""
     known += f" and {done.updated:,} of those were updated" if done.updated else ""
-    typer.echo(f"{done.new:,} items added{known}; {file} holds {counted(counts)}")
-    printing.note(pairs.protocol)
+    typer.echo(f"{done.new:,} items added{known}; {holds}")
 
 
 def _read(

@@ -13,13 +13,13 @@ import uuid
 from pathlib import Path
 from typing import Any, cast
 
-from xmr_core.components import Index
 from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
 from xmr_core.library.choosing import Choice
 from xmr_core.options import as_int
 from xmr_core.recipes import Pipeline
 from xmr_core.registry import Role, default
 from xmr_core.search.exact import ExactIndex
+from xmr_core.search.index import Index
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head, Int, Layout
 

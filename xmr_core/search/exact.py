@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Index, Indexer
 from xmr_core.search.hits import check_search, exhaustive
+from xmr_core.search.index import Index
+from xmr_core.search.indexer import Indexer
 from xmr_core.types import Codes, Embeddings, Hits
 
 __all__ = ["ExactIndex", "nearest"]

@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import C, Indexer
+from xmr_core.components import C
 from xmr_core.errors import DataError, SpaceMismatchError
 from xmr_core.search.distances import Scan, distances
 from xmr_core.search.index import Index
+from xmr_core.search.indexer import Indexer
 from xmr_core.sql import (
     Decoded,
     Derive,

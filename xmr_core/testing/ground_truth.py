@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Index, Indexer
 from xmr_core.search.exact import nearest
 from xmr_core.search.hits import positions_of
+from xmr_core.search.index import Index
+from xmr_core.search.indexer import Indexer
 from xmr_core.testing import samples
 from xmr_core.testing.contract import scale
 from xmr_core.types import Codes, Embeddings, Hits, Layout, Metric, unpack_bits

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xmr_core.components import Indexer
 from xmr_core.errors import DataError, SpaceMismatchError, XmrError
+from xmr_core.search.indexer import Indexer
 from xmr_core.testing.contract import Answers, Case, Laws, assert_same, read_arrays, refuses, write_arrays
 from xmr_core.testing.ground_truth import (
     QUERIES,

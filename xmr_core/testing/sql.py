@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xmr_core.components import Indexer
 from xmr_core.errors import StorageError
 from xmr_core.registry import default
 from xmr_core.search.codes import words_of
+from xmr_core.search.indexer import Indexer
 from xmr_core.sql import QueryType
 from xmr_core.store import SpaceRecord
 from xmr_core.testing.contract import refuses
