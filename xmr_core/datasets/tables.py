@@ -258,7 +258,7 @@ def _taken_apart(columns: Columns, names: _Names, root: Path) -> _Rows:
 
 
 def _texts_alone(texts: Sequence[Any]) -> _Rows:
-    """What `_taken_apart` gives of rows of one text each and nothing else, in a third of the time."""
+    """What `_taken_apart` gives of rows of one text each and nothing else, without work for each row."""
     rows = _Rows()
     for row, text in enumerate(texts):
         told = _digest(text)[:16]
