@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from xmr_core.plugin import ConfigError, PluginError
+from xmr_openclip.config import OpenclipConfig
 from xmr_openclip.files import INSTALL, digest, model_config
 from xmr_torch.computing import device
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from xmr_openclip import OpenclipConfig
 
 __all__ = ["Network", "network_of"]
 
