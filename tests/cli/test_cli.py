@@ -170,7 +170,7 @@ def test_the_demo_learns_once_searches_measures_and_shows(tmp_path: Path, monkey
     links = np.stack([np.arange(len(kept))] * 2, axis=1)
     some = dataclasses.replace(whole, images=whole.images.take(kept), texts=whole.texts.take(kept), links=links)
     monkeypatch.setattr(xmr.datasets, "openmoji", lambda **_: some)
-    monkeypatch.setattr(choosing, "ALIGNED", choosing.ALIGNED[1:2])
+    monkeypatch.setattr(choosing, "ALIGNED", choosing.ALIGNED[2:3])
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     shown = run("demo", "--folder", tmp_path / "demo").stdout
     assert f"{2 * len(kept)} items added" in shown

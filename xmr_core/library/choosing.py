@@ -2,7 +2,7 @@
 
 The candidates are recipes as a user would write them; one whose components or weights are not installed is passed over.
 Where several fit, each is fitted on nine tenths of the images and their captions and measured on the rest; the first in
-order (the simplest) is taken whose recall is within two points of the best.
+order (the simplest) is taken whose recall is within five points of the best.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = ["Choice", "Trial", "choose"]
 WORDS = 'bow(weighting="tfidf", normalise=True, stem="plural")'
 ALIGNED = (
     f"each(image='lite0', text='{WORDS}') >> ridge >> flat",
+    f"each(image='lite0', text=['minilm', '{WORDS}']) >> ridge >> flat",
     "each(image='lite0', text='minilm') >> cca >> flat",
     f"each(image='lite0', text=['minilm', '{WORDS}']) >> contrastive >> flat",
 )
@@ -34,7 +35,7 @@ IMAGES = ("lite0 >> flat",)
 FEWEST = 40  # images with captions, below which nothing is held out and the simplest is taken
 HELD_OUT, MOST_HELD_OUT = 10, 500  # one image in so many is held out, at most so many
 MANY = 12_000  # captions from which the last candidate is taken without a trial: it is ahead by far there
-CLOSE = 0.02  # recall@10 that a simpler recipe may lack
+CLOSE = 0.05  # recall@10 that a simpler recipe may lack: it is quicker, and finds the words that captions use
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _aligned(pairs: Pairs, seed: int) -> Choice:
         measures.chance_pair_recall(np.bincount(test.links[:, 0], minlength=len(test.images)), len(test.texts)).r10,
         measures.chance_pair_recall(counts, len(test.images)).r10,
     ]
-    why = "images with captions; the simplest within two points of the best in a trial on held-out images"
+    why = "images with captions; the simplest within five points of the best in a trial on held-out images"
     return Choice(chosen.recipe, why, tried, len(held), float(np.mean(chance)))
 
 
