@@ -222,11 +222,12 @@ class Library:
         database: str | None = None,
         measure: Measure | None = None,
     ) -> Evaluation:
-        """MAP if items have labels, else recall@K by their pairs: both directions, beside chance.
+        """MAP if items have labels, and recall@K if there are pairs: both directions, beside chance.
 
         `queries` and `database` are SQL conditions. Without them the queries are those of `split = 'query'`, else of
         `split = 'test'`; the database is all the rest for MAP, and the same split for recall, as is usual in the field.
-        The figures are kept in `xmr.runs` and `xmr.metrics` with seed, split, recipe and protocol.
+        It says how many queries were trained on, and how many have no true item in the database. The figures are kept
+        in `xmr.runs` and `xmr.metrics` with seed, split, recipe and protocol.
         """
         return evaluation.evaluate(self._session, space, queries, database, measure)
 
