@@ -485,7 +485,7 @@ def test_towers_that_changed_are_not_searched_with(clip: Path, photos: Path, tmp
     say(clip, image__interpolation="bilinear")
     with (
         xmr.open(tmp_path / "photos.duckdb", progress=False) as db,
-        pytest.raises(xmr.SpaceMismatchError, match="onnx is not what made its codes"),
+        pytest.raises(xmr.SpaceMismatchError, match="onnx is not what it was fitted with"),
     ):
         db.search(text="red")
 
