@@ -358,7 +358,8 @@ def _installed() -> list[EntryPoint]:
 
 def _distribution(point: EntryPoint) -> str:
     dist = getattr(point, "dist", None)
-    return dist.name if dist is not None else "(unknown distribution)"
+    name = None if dist is None else dist.name  # None too where a removed package has left its entry points behind
+    return name or "(unknown distribution)"
 
 
 def _misspelt(hook: str) -> str:

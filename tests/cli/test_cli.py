@@ -493,3 +493,39 @@ def test_several_spaces_are_fused(file: Path) -> None:
     assert [sorted(hit["ranks"]) for hit in whole["hits"]] == [["toy", "words"]] * 2
     printed = run("search", file, "a red thing", "--space", "toy", "--space", "words", "-k", 2).stdout
     assert re.search(r"rank +distance +toy +words +id", printed)
+
+
+# output
+
+
+def test_columns_of_one_name_keep_their_values(file: Path) -> None:
+    assert told("sql", file, "SELECT 1 AS a, 2 AS a, 3 AS a_1") == [{"a": 1, "a_1": 2, "a_1_1": 3}]
+
+
+def test_times_with_a_zone_are_printed(file: Path) -> None:
+    (row,) = told("sql", file, "SELECT TIMESTAMPTZ '2024-01-01 00:00:00+00' AS t")
+    assert row["t"].startswith("2024-01-01") or row["t"].startswith("2023-12-31")
+
+
+def test_characters_that_the_stream_cannot_hold_are_replaced(file: Path) -> None:
+    code = "from xmr_core.cli import main; main()"
+    roots = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sql", str(file), "SELECT '一只狗 🐶' AS said"],
+        env={**os.environ, "PYTHONPATH": roots, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+    )
+    assert (done.returncode, b"said" in done.stdout) == (0, True), done.stderr
+
+
+def test_what_a_removed_plugin_left_behind_is_one_problem(tmp_path: Path) -> None:
+    left = tmp_path / "gone-1.0.dist-info"
+    left.mkdir()
+    (left / "entry_points.txt").write_text("[xmr]\ngone = gone\n")
+    roots = os.pathsep.join([str(tmp_path), *(entry for entry in sys.path if entry)])
+    code = "from xmr_core.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "plugins"], env={**os.environ, "PYTHONPATH": roots}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "left out: plugin 'gone'" in done.stderr

@@ -6,6 +6,9 @@ to import is imported inside the command that needs it, so that help and `xmr pl
 
 from __future__ import annotations
 
+import io
+import sys
+
 from xmr_core.cli import demo, info, ingest, maintenance, search, vqa  # importing them defines their commands
 from xmr_core.cli.app import app
 
@@ -13,5 +16,8 @@ __all__ = ["app", "demo", "info", "ingest", "main", "maintenance", "search", "vq
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point. Characters that an output stream cannot hold are replaced, and never end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="xmr")

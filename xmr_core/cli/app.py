@@ -36,10 +36,10 @@ PANELS = FILL, ASK, LOOK, KEEP = "Fill a library", "Ask it", "Look at it", "Keep
 FIRST_STEPS = """First steps:
 
   xmr demo                                      learn emoji and search them
-  xmr add my.duckdb Flickr8k/                   pictures and sentences
-  xmr fit my.duckdb "dcmh >> sign >> hamming"   train, encode, store codes
-  xmr search my.duckdb "a dog on green grass"   sentence to pictures
-  xmr search my.duckdb --image query.jpg        picture to sentences
+  xmr add my.duckdb captions.csv                images and captions; a folder will do
+  xmr fit my.duckdb                             choose a recipe, train, encode, store codes
+  xmr search my.duckdb "a dog on green grass"   text to images
+  xmr search my.duckdb --image query.jpg        image to texts
 
 xmr COMMAND --help has examples of each.
 Exit codes: 0 done, 1 an error, 2 a command line that was not understood."""

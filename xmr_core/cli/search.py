@@ -234,7 +234,7 @@ def sql(
         if result is None:
             printing.note("done")
             return
-        columns, fetched = [column[0] for column in result.description], _fetched(result, file)
+        columns, fetched = _distinct([column[0] for column in result.description]), _fetched(result, file)
         if as_json:
             printing.as_json([dict(zip(columns, row, strict=True)) for row in fetched])
         elif as_csv:
@@ -243,6 +243,15 @@ def sql(
             printing.table(columns, itertools.islice(fetched, rows))
             if next(fetched, None) is not None:
                 printing.note(f"the first {rows} rows; --rows shows more, --csv and --json all")
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names of columns; one that occurs again is numbered (a, a_1), so that no value is lost."""
+    made: list[str] = []
+    for name in names:
+        numbers = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        made.append(next(candidate for candidate in numbers if candidate not in made))
+    return made
 
 
 def _fetched(result: Any, file: str) -> Iterator[Sequence[Any]]:
