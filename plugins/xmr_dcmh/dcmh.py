@@ -25,7 +25,7 @@ PICTURES = 32  # at once through a network that was trained whole
 class Dcmh(xmr.Encoder[DcmhConfig]):
     """Pictures and texts to (n, 1, bits) real numbers whose signs are the code.
 
-    State: the nets under `net/image/` and `net/text/`; what the encoders they stand on learnt, `image/` and `text/`.
+    State: the nets under `net/image/` and `net/text/`; what the encoders they stand on learned, `image/` and `text/`.
     """
 
     name: ClassVar[str] = "dcmh"
@@ -63,14 +63,14 @@ class Dcmh(xmr.Encoder[DcmhConfig]):
         return dict.fromkeys(self.forms, self.config.bits)
 
     def fit(self, pairs: xmr.Pairs) -> Self:
-        """Both nets, trained on the pairs. A fit that was killed goes on from its last checkpoint.
+        """Both nets, trained on the pairs. A fit that was killed resumes from its last checkpoint.
 
         Raises DataError where there is too little to train on, ConfigError where the loss stops being finite.
         """
         from xmr_dcmh.fitting import trained_nets
 
-        learnt = fit_nested(self.name, self.parts, pairs)
-        return self.with_state({**learnt, **trained_nets(self.with_state(learnt), pairs)})
+        learned = fit_nested(self.name, self.parts, pairs)
+        return self.with_state({**learned, **trained_nets(self.with_state(learned), pairs)})
 
     def encode(self, items: xmr.Items) -> xmr.Features:
         """Features (n, 1, bits). Raises DataError with the keys of unreadable pictures and blank texts."""

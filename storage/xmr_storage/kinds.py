@@ -47,13 +47,13 @@ def arrow_type(kind: str) -> pa.DataType:
     while end < len(kind):
         token = TOKEN.match(kind, end)
         if token is None:
-            raise ValueError(f"{kind!r} is no type of a column")
+            raise ValueError(f"{kind!r} is not a column type")
         tokens.append(token[1])
         end = token.end()
     try:
         made = _parsed(tokens[::-1], DEEPEST)
     except (IndexError, KeyError) as error:
-        raise ValueError(f"{kind!r} is no type of a column") from error
+        raise ValueError(f"{kind!r} is not a column type") from error
     return made
 
 

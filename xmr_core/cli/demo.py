@@ -150,9 +150,10 @@ def _ask_with_words(db: Library, file: Path, checks: Checks) -> list[Row]:
         python=f'db.search(text="{WORDS[0]}", k={SHOWN})',
         shell=f'xmr search {file} "{WORDS[0]}" -k {SHOWN}',
     )
-    told = {image: set(re.findall(r"\w+", text.lower())) for image, text in _names(db).items()}
+    names = _names(db)
+    told = {image: set(re.findall(r"\w+", text.lower())) for image, text in names.items()}
     found = db.search(text=list(WORDS), k=SHOWN, space=CONTENT, modality=IMAGE)
-    names, lines, right, possible = _names(db), [], 0, 0
+    lines, right, possible = [], 0, 0
     for query, word in enumerate(WORDS):
         hits = found.of(query)
         good = sum(word in told[hit.id] for hit in hits)
@@ -176,7 +177,8 @@ def _ask_with_images(db: Library, file: Path, checks: Checks) -> list[Row]:
         shell=f"xmr search {file} --item {chosen[0]} -k {SHOWN} --space {CONTENT}",
     )
     found = db.search(image=list(images.data), k=SHEET, space=CONTENT)
-    own = [_names(db)[int(item)] for item in chosen]
+    names = _names(db)
+    own = [names[int(item)] for item in chosen]
     _print_found(db, found, [_short(name) for name in own])
     kinds = db.store.describe(chosen)["category"]
     same = [

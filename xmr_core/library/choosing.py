@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core import measures
-from xmr_core.errors import DataError, PluginError, XmrError
+from xmr_core.errors import DataError, XmrError
 from xmr_core.progress import current_run
 from xmr_core.recipes import Pipeline
 from xmr_core.store import Store
@@ -107,7 +107,7 @@ def _installed(recipe: str) -> Trial:
     """The candidate, with the reason if its components or their weights are not installed."""
     try:
         Pipeline.parse(recipe).fingerprint()
-    except (PluginError, XmrError) as error:
+    except XmrError as error:
         return Trial(recipe, why_not=str(error))
     return Trial(recipe)
 

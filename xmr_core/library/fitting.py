@@ -36,9 +36,9 @@ def fit(
     seed = check_seed(seed)
     given = None if recipe is None else as_pipeline(recipe).with_seed(seed)
     require(given.parts if given else ())
-    pairs = store.pairs(where if where is not None else _training(store))
+    where = where if where is not None else _training(store)
+    pairs = store.pairs(where)
     if not len(pairs.images) and not len(pairs.texts):
-        where = where if where is not None else _training(store)
         raise DataError(f"nothing to fit on: no items{f' where {where}' if where else ''}; add some first")
     choice = None
     if given is None:
