@@ -352,6 +352,11 @@ def test_a_second_batch_does_not_collide_with_the_first(db: xmr.Library) -> None
     assert keys == [hashlib.sha256(text.encode()).hexdigest()[:16] for text in ("one", "two", "three")]
 
 
+def test_a_column_called_key_holds_the_keys(db: xmr.Library) -> None:
+    db.add([{"key": "first", "text": "one"}, {"key": "second", "text": "two"}])
+    assert db.store.describe(np.arange(2))["key"] == ["first", "second"]
+
+
 def test_the_key_of_an_image_is_its_path(db: xmr.Library, photos: Path) -> None:
     db.add(xmr.Items("image", [photos / "a.png", photos / "b.png"]))
     assert db.store.describe(np.arange(2))["key"] == [str(photos / "a.png"), str(photos / "b.png")]

@@ -26,6 +26,7 @@ IMAGE_NAMES = (
 )
 TEXT_NAMES = ("text", "texts", "caption", "captions", "sentence", "sentences", "description", "title", "txt", "alt")
 LABEL_NAMES = ("labels", "label")
+KEY_NAME = "key"
 SEVERAL = re.compile(r"\s*[;|,]\s*")  # between the labels of an image
 NAMED = 5  # keys that an error message names
 
@@ -75,11 +76,12 @@ def records(
     one of the two is enough. An image is a path, the bytes of a file, {"bytes", "path"}, a PIL image or an array; paths
     are relative to `folder`. A text may be a list of texts. An image in several rows has several texts.
 
-    `key` names a column of keys for the images; without it the key is the path, or a digest of the content. The key of
-    a text is its image's with a digest of the text. `labels` names a column of one or more labels a row, separated by
-    ; , or |, or lists. All columns but image, text and key become metadata of the texts, and of the images where all
-    rows of an image agree. `split` names the column that says train, val or test, or makes one: 0.2 puts a fifth of the
-    pairs into `test` and the rest into `train`, by `seed`; {"val": 0.1, "test": 0.2} makes three parts.
+    `key` names a column of keys for the images; without it, and without a column called key, the key is the path, or a
+    digest of the content. The key of a text is its image's with a digest of the text. `labels` names a column of one or
+    more labels a row, separated by ; , or |, or lists. All columns but image, text and key become metadata of the
+    texts, and of the images where all rows of an image agree. `split` names the column that says train, val or test, or
+    makes one: 0.2 puts a fifth of the pairs into `test` and the rest into `train`, by `seed`; {"val": 0.1, "test": 0.2}
+    makes three parts.
 
     `vectors` names ready-made vectors, and says where those of the images and of the texts are, row by row:
     {"clip": ("clip_image", "clip_text")} are columns of lists or arrays, {"clip": ("images.npy", None)} a file (n, d),
@@ -118,14 +120,15 @@ class _Names:
             said if said is not None else next((name for name in usual if name in columns), None)
             for said, usual in ((self.image, IMAGE_NAMES), (self.text, TEXT_NAMES), (self.labels, LABEL_NAMES))
         )
+        key = KEY_NAME if self.key is None and KEY_NAME in columns else self.key
         there = f"it has {', '.join(columns) or 'none'}"
         split = self.split if isinstance(self.split, str) else None
-        for name in (image, text, self.key, labels, split):
+        for name in (image, text, key, labels, split):
             if name is not None and name not in columns:
                 raise DataError(f"{what} has no column {name!r}; {there}")
         if image is None and text is None:
             raise DataError(f"{what}: which columns are images and texts? {there}; name them by image= and text=")
-        return _Names(image, text, self.key, labels, self.split, self.on_error, self.seed, self.vectors)
+        return _Names(image, text, key, labels, self.split, self.on_error, self.seed, self.vectors)
 
 
 @dataclass
