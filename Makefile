@@ -1,12 +1,13 @@
 # make demo    1,903 emoji learnt, searched and shown; minutes after the first installation
 # make test    linter, formatter, type checker, tests
+# make test-clients    the SQL of a library in DuckDB 1.4, 1.5 and 2.0, SQLAlchemy, ibis, the command line and Node
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test clean
+.PHONY: demo test test-clients clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -18,8 +19,26 @@ test: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+test-clients: $(VENV)/dev.stamp $(addprefix .clients/,duckdb-1.4 duckdb-1.5 duckdb-2.0 sqlalchemy ibis cli) .clients/node
+	$(BIN)/pytest -rs tests/clients
+
+.clients/duckdb-%:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet "duckdb==$*.*"
+
+.clients/sqlalchemy: WANTED = duckdb-engine sqlalchemy
+.clients/ibis: WANTED = ibis-framework[duckdb]
+.clients/cli: WANTED = duckdb-cli
+.clients/sqlalchemy .clients/ibis .clients/cli:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet $(WANTED)
+
+.clients/node:
+	mkdir -p $@
+	if command -v npm >/dev/null; then npm install --silent --prefix $@ @duckdb/node-api; else rmdir $@; fi
+
 clean:
-	rm -rf $(VENV) demo.duckdb demo.duckdb.xmr demo.html demo.png
+	rm -rf $(VENV) .clients demo.duckdb demo.duckdb.xmr demo.html demo.png
 
 # one environment for both; installed anew where what is asked for has changed
 $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
