@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,18 @@ Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 M, EF_CONSTRUCTION, ROWS = 16, 200, 1_000  # ROWS: inserted at a time where a database limits it
+
+
+def lists(vectors: Vectors) -> Any:
+    """The rows (n, d) as an Arrow column of fixed-size lists."""
+    import pyarrow as pa
+
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+
+
+def blocks(n: int) -> Iterator[range]:
+    """The rows 0 to n - 1, `ROWS` at a time."""
+    return (range(start, min(start + ROWS, n)) for start in range(0, n, ROWS))
 
 
 class Database(ABC):
@@ -82,7 +95,7 @@ class Xmr(Database):
                 "text": [f"text {item}" for item in range(len(vectors))],
                 "bucket": buckets,
                 "name": [f"name {bucket}" for bucket in buckets.tolist()],
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+                "vector": lists(vectors),
             }
         )
         self.db.add(rows, vectors={"v": (None, "vector")})
@@ -102,7 +115,7 @@ class Xmr(Database):
         self.db.close()
 
     def search(self, query: Vectors, k: int, below: int | None = None) -> Any:
-        where = None if below is None else ("bucket < ?", [below])
+        where = None if below is None else f"bucket < {below:d}"
         return self.db.search(vector=query, k=k, where=where, modality="text").ids
 
     def batch(self, queries: Vectors, k: int) -> Any:
@@ -123,6 +136,7 @@ class Hnswlib(Database):
 
     def load(self, vectors: Vectors, buckets: Ids) -> None:
         self.vectors, self.buckets = vectors, buckets
+        self.allowed: dict[int, NDArray[np.bool_]] = {}  # the rows of a condition, made when it is first asked
 
     def build(self) -> None:
         import hnswlib
@@ -143,9 +157,10 @@ class Hnswlib(Database):
 
     def search(self, query: Vectors, k: int, below: int | None = None) -> Any:
         self.graph.set_ef(self.effort)
-        allowed = None if below is None else self.buckets < below
+        if below is not None and below not in self.allowed:
+            self.allowed[below] = self.buckets < below
         try:
-            return self.graph.knn_query(query, k, 1, None if allowed is None else allowed.__getitem__)[0]
+            return self.graph.knn_query(query, k, 1, None if below is None else self.allowed[below].__getitem__)[0]
         except RuntimeError:  # it gives k or nothing
             return np.full(k, -1)
 
@@ -167,6 +182,7 @@ class Faiss(Database):
 
     def load(self, vectors: Vectors, buckets: Ids) -> None:
         self.vectors, self.buckets = vectors, buckets
+        self.allowed: dict[int | None, Any] = {None: None}  # the bitmap of a condition, made when it is first asked
 
     def build(self) -> None:
         import faiss
@@ -193,9 +209,9 @@ class Faiss(Database):
     def _search(self, queries: Vectors, k: int, below: int | None) -> Any:
         import faiss
 
-        bits = None if below is None else np.packbits(self.buckets < below, bitorder="little")
-        chosen = None if bits is None else faiss.IDSelectorBitmap(bits)
-        parameters = faiss.SearchParametersHNSW(efSearch=self.effort, sel=chosen)
+        if below is not None and below not in self.allowed:
+            self.allowed[below] = faiss.IDSelectorBitmap(np.packbits(self.buckets < below, bitorder="little"))
+        parameters = faiss.SearchParametersHNSW(efSearch=self.effort, sel=self.allowed[below])
         return self.index.search(queries, k, params=parameters)[1]
 
     def insert(self, item: int, vector: Vectors) -> None:
@@ -264,8 +280,7 @@ class Zvec(Database):
         vector = zvec.VectorSchema("vector", zvec.DataType.VECTOR_FP32, vectors.shape[1], index_param=graph)
         schema = zvec.CollectionSchema("rows", fields=fields, vectors=[vector])
         self.rows = zvec.create_and_open(path=str(self.folder / "rows"), schema=schema)
-        for start in range(0, len(vectors), ROWS):
-            block = range(start, min(start + ROWS, len(vectors)))
+        for block in blocks(len(vectors)):
             self.rows.insert([self._row(item, vectors[item], int(buckets[item])) for item in block])
         self.rows.flush()
 
@@ -317,9 +332,8 @@ class LanceDB(Database):
     def _table(self, ids: Ids, vectors: Vectors, buckets: Ids) -> Any:
         import pyarrow as pa
 
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         names = [f"name {bucket}" for bucket in buckets.tolist()]
-        return pa.table({"id": ids, "bucket": buckets, "name": names, "vector": lists})
+        return pa.table({"id": ids, "bucket": buckets, "name": names, "vector": lists(vectors)})
 
     def build(self) -> None:
         with warnings.catch_warnings(action="ignore"):
@@ -358,8 +372,7 @@ class Chroma(Database):
         self._client()
         graph = {"space": "l2", "ef_construction": EF_CONSTRUCTION, "max_neighbors": M, "ef_search": self.efforts[0]}
         self.rows = self.client.create_collection("rows", configuration={"hnsw": graph})
-        for start in range(0, len(vectors), ROWS):
-            block = range(start, min(start + ROWS, len(vectors)))
+        for block in blocks(len(vectors)):
             columns = [{"bucket": int(buckets[item]), "name": f"name {buckets[item]}"} for item in block]
             self.rows.add(
                 [str(item) for item in block], embeddings=vectors[block.start : block.stop], metadatas=columns
@@ -463,8 +476,7 @@ class DuckDBVss(Database):
 
         self.open()
         self.width = vectors.shape[1]
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.width)
-        given = pa.table({"id": np.arange(len(vectors)), "bucket": buckets, "vector": lists})
+        given = pa.table({"id": np.arange(len(vectors)), "bucket": buckets, "vector": lists(vectors)})
         self.db.register("given", given)
         self.db.execute("CREATE TABLE rows AS SELECT id, bucket, 'name ' || bucket AS name, vector FROM given")
 
