@@ -19,23 +19,22 @@ test: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-test-clients: $(VENV)/dev.stamp $(addprefix .clients/,duckdb-1.4 duckdb-1.5 duckdb-2.0 sqlalchemy ibis cli) .clients/node
+CLIENTS := $(addprefix .clients/,duckdb-1.4 duckdb-1.5 duckdb-2.0 sqlalchemy ibis cli)
+WANTED_sqlalchemy := duckdb-engine sqlalchemy
+WANTED_ibis := 'ibis-framework[duckdb]'
+WANTED_cli := duckdb-cli
+
+test-clients: $(VENV)/dev.stamp $(CLIENTS) .clients/node
 	$(BIN)/pytest -rs tests/clients
 
-.clients/duckdb-%:
+# duckdb-1.4 is DuckDB 1.4; a folder whose installation failed does not stay
+$(CLIENTS): .clients/%:
 	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install --quiet "duckdb==$*.*"
-
-.clients/sqlalchemy: WANTED = duckdb-engine sqlalchemy
-.clients/ibis: WANTED = ibis-framework[duckdb]
-.clients/cli: WANTED = duckdb-cli
-.clients/sqlalchemy .clients/ibis .clients/cli:
-	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install --quiet $(WANTED)
+	$@/bin/python -m pip install --quiet $(or $(WANTED_$*),'$(subst -,==,$*).*') || { rm -rf $@; exit 1; }
 
 .clients/node:
 	mkdir -p $@
-	if command -v npm >/dev/null; then npm install --silent --prefix $@ @duckdb/node-api; else rmdir $@; fi
+	if command -v npm >/dev/null; then npm install --silent --prefix $@ @duckdb/node-api || { rm -rf $@; exit 1; }; else rmdir $@; fi
 
 clean:
 	rm -rf $(VENV) .clients demo.duckdb demo.duckdb.xmr demo.html demo.png

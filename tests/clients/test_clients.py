@@ -6,6 +6,7 @@ client. Without that, only the DuckDB installed here is asked, in a process of i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -47,14 +48,13 @@ def ask(client: str, file: Path, statements: Sequence[str]) -> list[Any]:
     """What a client answers: rows of each statement, or the first line of its error."""
     if client == "cli":
         return [_by_command_line(file, statement) for statement in statements]
-    script = {"sqlalchemy": "sqlalchemy_client.py", "ibis": "ibis_client.py", "node": "node_client.mjs"}
     program: list[str | Path]
     if client == "node":  # which looks for its packages beside the script
-        shutil.copy(HERE / script[client], CLIENTS / "node")
-        program = ["node", CLIENTS / "node" / script[client]]
+        script = shutil.copy(HERE / "node_client.mjs", CLIENTS / "node")
+        program = ["node", script]
     else:
         python = sys.executable if client == "here" else CLIENTS / client / "bin" / "python"
-        program = [python, HERE / script.get(client, "python_client.py")]
+        program = [python, HERE / "python_client.py", *([client] if client in ("sqlalchemy", "ibis") else [])]
     given = json.dumps({"file": str(file), "statements": list(statements)})
     done = subprocess.run(program, input=given, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -135,14 +135,6 @@ def test_results_reach_pandas_polars_and_arrow(library: Path) -> None:
         arrow = con.sql(query).to_arrow_table()
         assert list(zip(*(arrow[name].to_pylist() for name in names), strict=True)) == rows
         for package, method in (("pandas", "df"), ("polars", "pl")):
-            if _there(package):
+            if importlib.util.find_spec(package):
                 frame = getattr(con.sql(query), method)()
                 assert list(zip(*(frame[name].to_list() for name in names), strict=True)) == rows
-
-
-def _there(package: str) -> bool:
-    try:
-        __import__(package)
-    except ImportError:
-        return False
-    return True
