@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ IMAGE_NAMES = (
 )
 TEXT_NAMES = ("text", "texts", "caption", "captions", "sentence", "sentences", "description", "title", "txt", "alt")
 LABEL_NAMES = ("labels", "label")
-KEY_NAME = "key"
+KEY_NAMES = ("key",)
 SEVERAL = re.compile(r"\s*[;|,]\s*")  # between the labels of an image
 NAMED = 5  # keys that an error message names
 
@@ -116,11 +116,11 @@ class _Names:
 
     def found(self, columns: Columns, what: str) -> _Names:
         """The same with usual names in the place of those that were not said. Raises DataError."""
-        image, text, labels = (
-            said if said is not None else next((name for name in usual if name in columns), None)
-            for said, usual in ((self.image, IMAGE_NAMES), (self.text, TEXT_NAMES), (self.labels, LABEL_NAMES))
+        usual = (IMAGE_NAMES, TEXT_NAMES, KEY_NAMES, LABEL_NAMES)
+        image, text, key, labels = (
+            said if said is not None else next((name for name in names if name in columns), None)
+            for said, names in zip((self.image, self.text, self.key, self.labels), usual, strict=True)
         )
-        key = KEY_NAME if self.key is None and KEY_NAME in columns else self.key
         there = f"it has {', '.join(columns) or 'none'}"
         split = self.split if isinstance(self.split, str) else None
         for name in (image, text, key, labels, split):
@@ -128,7 +128,7 @@ class _Names:
                 raise DataError(f"{what} has no column {name!r}; {there}")
         if image is None and text is None:
             raise DataError(f"{what}: which columns are images and texts? {there}; name them by image= and text=")
-        return _Names(image, text, key, labels, self.split, self.on_error, self.seed, self.vectors)
+        return replace(self, image=image, text=text, key=key, labels=labels)
 
 
 @dataclass
