@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in onnxruntime: the layers of `nets` as an ONNX graph, in little more than half of torch's time.
+"""EfficientNet-Lite0 in onnxruntime: the layers of `nets` as an ONNX graph, in two thirds of torch's time or less.
 
 The graph is built in memory from the folded layers, so both compute the same to about 2e-5; nothing is exported or
 written. Where onnxruntime or onnx is absent, torch computes.
