@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 __all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl"]
 
 SCHEMA = "xmr"
-FORMAT_VERSION = 1  # of everything below; a file of a higher one is refused
+FORMAT_VERSION = 2  # of everything below; a file of a higher one is refused, of a lower one migrated
 
 _metadata = MetaData(schema=SCHEMA)
 
@@ -42,6 +42,8 @@ TABLES: dict[str, Table] = {
     for table in (
         # format_version, and whatever else the file says of itself
         _table("meta", _text("key"), _text("value")),
+        # the formats that the file has had: when it got each, and from which version of xmr
+        _table("migrations", _int("format"), _text("applied"), _text("xmr")),
         # one picture or sentence; source is a path, data the bytes of a file, content the sha256 of what it is
         _table(
             "items",

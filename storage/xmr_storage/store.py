@@ -14,13 +14,13 @@ and extends, where the database can do it, `_publish_codes` (codes in its own SQ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from xmr_core.errors import SchemaVersionError, StorageError
-from xmr_storage import checks, metadata, transfer
+from xmr_core.errors import StorageError
+from xmr_storage import checks, metadata, migrations, transfer
 from xmr_storage.connection import Connection
 from xmr_storage.items import SqlItems
 from xmr_storage.records import records
@@ -55,31 +55,24 @@ class SqlStore(SqlItems, SqlSpaces):
 
         tables = self.db.tables()
         if "meta" in tables:
-            (version,) = self.db.rows("SELECT max(value) FROM xmr.meta WHERE key = 'format_version'")[0]
-            if version != str(FORMAT_VERSION):
-                raise SchemaVersionError(
-                    f"{self.url}: the library has format {version or '?'}, this version knows "
-                    f"{FORMAT_VERSION}; upgrade xmr to open it"
-                )
-            if not self.read_only and TABLES.keys() - tables:  # made before these tables were thought of
-                self._make_tables(tables)
+            found = migrations.format_of(self.db)
+            if self.read_only:
+                return
+            if found < FORMAT_VERSION:
+                migrations.migrate(self.db)
+            elif TABLES.keys() - tables:  # made before these tables were thought of
+                migrations.make_tables(self.db)
             return
         if tables:
             raise StorageError(f"{self.url}: its schema xmr holds other tables; no library can be made in it")
         if self.read_only:
             raise StorageError(f"{self.url} holds no library; open it for writing to make one")
         with self.transaction():
-            self._make_tables()
-            self.db.execute("INSERT INTO xmr.meta (key, value) VALUES ('format_version', $1)", [str(FORMAT_VERSION)])
+            migrations.make_tables(self.db)
+            migrations.record(self.db, FORMAT_VERSION)
+            migrations.set_format(self.db, FORMAT_VERSION)
             metadata.make_catalog(self.db)
             self.republish()
-
-    def _make_tables(self, present: Collection[str] = ()) -> None:
-        from xmr_storage import schema
-
-        with self.transaction():
-            for statement in schema.ddl(present, self.db.dialect, self.db.has_schemas):
-                self.db.execute(statement)
 
     def republish(self) -> None:
         """Let the names of all spaces mean their published versions again, after the tables were replaced."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmr_core.errors import SchemaVersionError, StorageError
+from xmr_storage import migrations
 from xmr_storage.quoting import identifier, quoted
 
 if TYPE_CHECKING:
@@ -42,17 +43,20 @@ def export(con: Connection, folder: Path) -> None:
 
 
 def _write(con: Connection, folder: Path) -> None:
-    from xmr_storage.schema import FORMAT_VERSION
-
     tables = {}
     for table in con.tables():
         con.write(table, folder / f"{table}.parquet")
         tables[table] = con.columns(table)
-    (folder / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION, "tables": tables}, indent=1))
+    (folder / MANIFEST).write_text(
+        json.dumps({"format_version": migrations.format_of(con), "tables": tables}, indent=1)
+    )
 
 
 def restore(con: Connection, folder: Path) -> None:
-    """Read an export into the tables of an empty library; whole or not at all. Only data is read, no SQL."""
+    """Read an export into the tables of an empty library, whole or not at all; one of an older format is migrated.
+
+    Only data is read, no SQL.
+    """
     from xmr_storage.schema import FORMAT_VERSION, TABLES
 
     try:
@@ -60,9 +64,13 @@ def restore(con: Connection, folder: Path) -> None:
         version, tables = manifest["format_version"], {key: dict(kinds) for key, kinds in manifest["tables"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"{folder} is no export of a library: {error}") from None
-    if version != FORMAT_VERSION:
-        raise SchemaVersionError(f"{folder}: exported with format {version}, this version knows {FORMAT_VERSION}")
+    if not migrations.known(version):
+        raise SchemaVersionError(
+            f"{folder}: exported with format {version}, this version knows formats up to {FORMAT_VERSION}; "
+            "upgrade xmr to restore it: pip install --upgrade xmr"
+        )
     with con.transaction():
+        con.execute("DELETE FROM xmr.migrations")  # those of the export are the library's
         for table, columns in tables.items():
             identifier(table, "table")
             kinds = {name: _plain_type(kind) for name, kind in columns.items()}
@@ -75,6 +83,7 @@ def restore(con: Connection, folder: Path) -> None:
                     con.execute(f"ALTER TABLE xmr.metadata ADD COLUMN {quoted(name)} {kind}")
             con.execute(f"DELETE FROM xmr.{table}")
             con.read(table, folder / f"{table}.parquet", kinds)
+        migrations.migrate(con)
 
 
 def _plain_type(kind: str) -> str:
