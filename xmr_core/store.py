@@ -8,6 +8,7 @@ but the connection.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,7 @@ from xmr_core.types import Codes, Head, Items, Layout, Metric, Pairs
 
 __all__ = [
     "AttentionRows",
+    "Changes",
     "ItemRows",
     "LiveEncode",
     "LiveSearch",
@@ -116,6 +118,22 @@ class AttentionRows:
     weights: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What became of the codes of one modality since a revision; ids ascend, and none is in both.
+
+    `came` (n,): they have a code now that they had not, or another one. `went` (m,): they have none any longer, if they
+    had one.
+    """
+
+    came: NDArray[np.int64]
+    went: NDArray[np.int64]
+
+    def __bool__(self) -> bool:
+        """True where anything changed."""
+        return bool(len(self.came) or len(self.went))
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """One step's figures of a fit, or one figure of an evaluation. `created` is the time that the store wrote it."""
@@ -198,6 +216,29 @@ class Store(ABC):
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """Everything inside happens whole or not at all; may be nested, the outermost counts."""
+
+    def revision(self) -> int:
+        """A number that grows with every committed change of what a search may find; the same for all handles.
+
+        Cheap enough to be compared at each search. It also names the history that led there: a copy of the database
+        that is changed in another way has other revisions. Inside a transaction, its handle sees a number of its own,
+        which is no revision of the database before it is committed. Raises StorageError where the handle cannot be
+        used: it is closed, or was opened in a process that this one was forked from. A store that does not count gives
+        another number each time: what was loaded is then never trusted.
+        """
+        return time.monotonic_ns()
+
+    def changes(self, name: str, version: int, modality: str, since: int) -> Changes | None:
+        """What became of the codes of a modality since the revision `since`.
+
+        None where that is not known, and all must be loaded again: `since` is too old, is none of this history, or what
+        happened has not been written down.
+        """
+        return Changes(np.empty(0, np.int64), np.empty(0, np.int64)) if since == self.revision() else None
+
+    def links_changed(self, since: int) -> bool:
+        """False where it is known that links are what they were at the revision `since`."""
+        return since != self.revision()
 
     # items, links, labels
 
@@ -344,8 +385,8 @@ class Store(ABC):
         """Insert codes of items that have none in this version."""
 
     @abstractmethod
-    def get_codes(self, name: str, version: int, modality: str) -> Codes:
-        """All codes of a modality, ascending by id."""
+    def get_codes(self, name: str, version: int, modality: str, ids: NDArray[np.int64] | None = None) -> Codes:
+        """All codes of a modality, or those of `ids` that have one; ascending by id."""
 
     def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
         """The ids of `get_codes`, without the codes where the store can read them alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from xmr_storage.parts import json_object
 from xmr_storage.quoting import identifier, quoted
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from xmr_core.store import SpaceRecord
     from xmr_storage.connection import Connection
 
@@ -111,21 +113,28 @@ def put(con: Connection, name: str, version: int, modality: str, codes: Codes) -
     con.insert(table_name(name, version), table_of_codes(codes, modality))
 
 
-def get(con: Connection, space: SpaceRecord, modality: str) -> Codes:
-    """All codes of a modality, ascending by id. Raises StorageError where they are damaged."""
+def get(con: Connection, space: SpaceRecord, modality: str, ids: NDArray[np.int64] | None = None) -> Codes:
+    """All codes of a modality, or those of some ids; ascending by id. Raises StorageError where they are damaged."""
     from xmr_storage.arrow import codes_of_table
 
     columns = ", ".join(quoted(column.name) for column in space.code_layout.columns)
-    query = f"""
-        SELECT item_id, {columns}
-        FROM xmr.{table_name(space.name, space.version)}
-        WHERE modality = $1
-        ORDER BY item_id
-        """
+    query = f"SELECT item_id, {columns} FROM xmr.{table_name(space.name, space.version)} WHERE modality = $1"
     try:
-        return codes_of_table(con.arrow(query, [modality]), space.code_layout)
+        if ids is None:
+            return codes_of_table(con.arrow(f"{query} ORDER BY item_id", [modality]), space.code_layout)
+        return codes_of_table(_of_ids(con, query, [modality], np.unique(ids)), space.code_layout)
     except ValueError as error:
         raise StorageError(f"{con.url}: the codes of space {space.name!r} are damaged: {error}") from error
+
+
+def _of_ids(con: Connection, query: str, values: list[Any], ids: NDArray[np.int64]) -> pa.Table:
+    """The rows of these ids, which ascend. Their limits spare the database to read where they cannot lie."""
+    import pyarrow as pa
+
+    limits = [int(ids[0]), int(ids[-1])] if len(ids) else [0, -1]
+    chosen = "item_id BETWEEN $2 AND $3 AND item_id IN (SELECT item_id FROM _chosen)"
+    with con.given(_chosen=pa.table({"item_id": ids})):
+        return con.arrow(f"{query} AND {chosen} ORDER BY item_id", [*values, *limits])
 
 
 def coded_ids(con: Connection, name: str, version: int, modality: str) -> NDArray[np.int64]:

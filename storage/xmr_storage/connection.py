@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xmr_core.errors import StorageError
+from xmr_core.errors import LockedError, StorageError
+from xmr_storage import revisions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Connection"]
+
+WAITS = (0.01, 0.03, 0.1)  # seconds between attempts to begin a transaction while somebody else writes
 
 
 class Connection(ABC):
@@ -34,6 +38,7 @@ class Connection(ABC):
     def __init__(self, url: str, read_only: bool) -> None:
         self.url, self.read_only = url, read_only
         self.lock = threading.RLock()
+        self.changing: revisions.Changing | None = None  # the change that is being made, inside a transaction
         self._depth = 0
 
     @abstractmethod
@@ -108,22 +113,77 @@ class Connection(ABC):
         if self.read_only:
             raise StorageError(f"{self.url} is open for reading only")
 
+    @property
+    def writer(self) -> AbstractContextManager[Any]:
+        """What the handles of a database in one process take to write one after the other, before any other lock."""
+        return self.lock
+
+    @property
+    def noted(self) -> revisions.Changing:
+        """The change that the open transaction makes, to note there what it does. Raises StorageError outside."""
+        if self.changing is None:
+            raise StorageError(f"{self.url}: expected a counted transaction")
+        return self.changing
+
+    def revision(self) -> int:
+        """The latest committed revision."""
+        return revisions.read(self)
+
+    def committed(self, revision: int) -> None:  # noqa: B027 (optional)
+        """What to do once a change is committed, while `writer` is still held."""
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside happens whole or not at all; nested, the outermost counts."""
-        with self.lock:
+    def transaction(self, counted: bool = True) -> Iterator[None]:
+        """Everything inside happens whole or not at all; nested, the outermost counts.
+
+        A counted one begins by updating the revision, so that the database itself sees the conflict with whoever
+        writes at the same time; LockedError then says to try again. What no search can notice, such as features that
+        are kept, needs no count.
+        """
+        with self.writer, self.lock:
             if not self._depth:
                 self.require_writable()
-                self.execute(self.begin)
+                self.changing = None
+                self._begin(counted)
+            elif counted and self.changing is None:
+                self.changing = revisions.begin(self)
             self._depth += 1
             try:
                 yield
+                if self._depth == 1 and self.changing is not None:
+                    self.changing.write(self)
             except BaseException:
                 self._depth -= 1
                 if not self._depth:
-                    with contextlib.suppress(Exception):  # the first error is the one to report
-                        self.execute("ROLLBACK")
+                    self._roll_back()
                 raise
             self._depth -= 1
             if not self._depth:
-                self.execute("COMMIT")
+                self._commit()
+
+    def _begin(self, counted: bool) -> None:
+        """Begin, and where somebody else is just writing, try again for a moment: nothing has been done yet."""
+        for wait in (*WAITS, None):
+            self.execute(self.begin)
+            try:
+                self.changing = revisions.begin(self) if counted else None
+                return
+            except LockedError:
+                self._roll_back()
+                if wait is None:
+                    raise
+                time.sleep(wait)
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _commit(self) -> None:
+        changing, self.changing = self.changing, None
+        self.execute("COMMIT")
+        if changing is not None:
+            self.committed(changing.revision)
+
+    def _roll_back(self) -> None:
+        self.changing = None
+        with contextlib.suppress(Exception):  # the first error is the one to report
+            self.execute("ROLLBACK")

@@ -61,7 +61,7 @@ def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArra
     from xmr_storage.arrow import vector_column
 
     table, dim = _table_name(extractor), vectors.shape[1]
-    with con.transaction():
+    with con.transaction(counted=False):
         stored = _dim(con, table)
         if stored not in (0, dim):
             raise DataError(f"features of {extractor}: expected {stored} dimensions, got {dim}")

@@ -8,28 +8,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_storage.records import code_tables
+from xmr_storage.revisions import read
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from xmr_storage.connection import Connection
 
-__all__ = ["ids_of", "mark_ids", "next_id", "wanted"]
+__all__ = ["count_ids", "highest_id", "ids_of", "next_id", "wanted"]
 
 
 def next_id(con: Connection) -> int:
-    """The smallest id above all that are or were in use: by items, by codes without items, by items now deleted."""
-    used = [f"SELECT max(item_id) AS top FROM xmr.{table}" for table in ("items", *code_tables(con))]
-    used.append("SELECT CAST(value AS BIGINT) - 1 AS top FROM xmr.meta WHERE key = 'next_id'")
-    ((top,),) = con.rows(f"SELECT coalesce(max(top) + 1, 0) FROM ({' UNION ALL '.join(used)}) AS used")
-    return int(top)
+    """The smallest id above all that are or were in use: by items, by codes without items, by items now deleted.
+
+    One that is deleted is never given again, since tables of the user's may refer to it.
+    """
+    if not read(con):  # written before there was a counter, open for reading only
+        return highest_id(con) + 1
+    ((stored,),) = con.rows("SELECT max(CAST(value AS BIGINT)) FROM xmr.meta WHERE key = 'next_id'")
+    return max(int(stored or 0), con.changing.next_id if con.changing else 0)
 
 
-def mark_ids(con: Connection) -> None:
-    """Remember the highest id: one that is deleted is never given again, since tables of the user's may refer to it."""
-    top = next_id(con)
+def count_ids(con: Connection) -> None:
+    """Set the counter by what is there: in an older library, or one that was restored."""
+    top = highest_id(con) + 1
     con.execute("DELETE FROM xmr.meta WHERE key = 'next_id'")
     con.execute("INSERT INTO xmr.meta (key, value) VALUES ('next_id', $1)", [str(top)])
+
+
+def highest_id(con: Connection) -> int:
+    """The highest id that is in use, or was when an item was last deleted; -1 where there is none. It reads all ids."""
+    used = [f"SELECT max(item_id) AS top FROM xmr.{table}" for table in ("items", *code_tables(con))]
+    used.append("SELECT CAST(value AS BIGINT) - 1 AS top FROM xmr.meta WHERE key = 'next_id'")
+    ((top,),) = con.rows(f"SELECT coalesce(max(top), -1) FROM ({' UNION ALL '.join(used)}) AS used")
+    return int(top)
 
 
 def wanted(ids: NDArray[np.int64]) -> pa.Table:

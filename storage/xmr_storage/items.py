@@ -14,7 +14,7 @@ from xmr_core.types import IMAGE, TEXT, Items, Pairs
 from xmr_storage import features
 from xmr_storage import metadata as own
 from xmr_storage.codes import table_name
-from xmr_storage.ids import ids_of, mark_ids, next_id, wanted
+from xmr_storage.ids import ids_of, next_id, wanted
 from xmr_storage.quoting import quoted
 from xmr_storage.records import code_tables
 
@@ -64,6 +64,7 @@ class SqlItems(Store):
         blobs = pa.array(rows.blob, pa.binary())
         table = pa.table({"item_id": rows.ids, "modality": modality, **texts, "data": blobs})
         with self.db.transaction():
+            self.db.noted.use(rows.ids)
             self.db.insert("items", table)
             if metadata:
                 fitting = own.fit_columns(self.db, self.typed_metadata(metadata))
@@ -83,6 +84,7 @@ class SqlItems(Store):
         import pyarrow as pa
 
         with self.db.transaction(), self.db.given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
+            self.db.noted.links()
             self.db.execute(
                 """
                 INSERT INTO xmr.pairs
@@ -224,12 +226,13 @@ class SqlItems(Store):
         tables = ["items", "metadata", "labels", "attention", *coded, *features.tables(self.db)]
         held = " UNION ".join(f"SELECT item_id FROM xmr.{table} WHERE {doomed}" for table in ("items", *coded))
         with self.db.transaction(), self.db.given(_doomed=pa.table({"item_id": np.unique(ids)})):
-            mark_ids(self.db)
             ((count,),) = self.db.rows(f"SELECT count(*) FROM ({held}) AS held")
             for table in tables:
                 self.db.execute(f"DELETE FROM xmr.{table} WHERE {doomed}")
             for column in ("image_id", "text_id"):
                 self.db.execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
+            self.db.noted.went(np.unique(ids))
+            self.db.noted.links()
         return int(count)
 
     def get_features(self, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:

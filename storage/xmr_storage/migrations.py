@@ -18,7 +18,7 @@ from xmr_core.errors import SchemaVersionError
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
-__all__ = ["STEPS", "Step", "format_of", "known", "make_tables", "migrate", "record", "set_format"]
+__all__ = ["STEPS", "Step", "format_of", "known", "make_tables", "migrate", "record", "set_format", "start_counting"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,27 @@ def make_tables(con: Connection) -> None:
     """Make the tables of the schema that are not there."""
     from xmr_storage import schema
 
-    with con.transaction():
+    with con.transaction(counted=False):  # what the count is written into may just be made
         for statement in schema.ddl(con.tables(), con.dialect, con.has_schemas):
             con.execute(statement)
 
 
+def start_counting(con: Connection) -> None:
+    """Begin to count ids and revisions, by what is there."""
+    from xmr_storage.ids import count_ids
+
+    with con.transaction():
+        count_ids(con)
+        con.noted.unknown()
+
+
+def _second(con: Connection) -> None:
+    make_tables(con)
+    start_counting(con)
+
+
 STEPS: Sequence[Step] = (
-    Step(2, "records of migrations, of changes, and of where items and components came from", make_tables),
+    Step(2, "records of migrations, of changes, and of where items and components came from", _second),
 )
 
 

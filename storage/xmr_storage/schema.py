@@ -123,6 +123,18 @@ TABLES: dict[str, Table] = {
             _text("shape"),
             Column("data", LargeBinary, nullable=False),
         ),
+        # what each revision changed: codes of a version whose ids lie between two, or are gone; a row of no space says
+        # what concerns all of them, one of no ids that anything may have changed (see history.py)
+        _table(
+            "changes",
+            Column("revision", BigInteger, nullable=False, autoincrement=False),
+            _text("space"),
+            _int("version"),
+            _text("modality"),
+            Column("first_id", BigInteger, nullable=True),
+            Column("last_id", BigInteger, nullable=True),
+            Column("removed", Boolean, nullable=False),
+        ),
         # a fit or an evaluation; notes are JSON: seed, split, protocol, versions
         _table("runs", _text("run_id"), _text("space"), _int("version"), _text("notes"), _text("created")),
         # the figures of a run

@@ -15,7 +15,6 @@ from xmr_core.store import AttentionRows, RunRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head
 from xmr_storage import codes as stored
 from xmr_storage import parts
-from xmr_storage.ids import mark_ids
 from xmr_storage.records import ANSWERER, answerers, code_tables, find, records
 
 if TYPE_CHECKING:
@@ -115,12 +114,12 @@ class SqlSpaces(Store):
         if not doomed:
             find(self.db, name, version)
         with self.db.transaction():
-            mark_ids(self.db)
             self._drop_codes(name, [gone.version for gone in doomed], any(gone.published for gone in doomed))
             for gone in doomed:
                 for table in ("spaces", "attention", "training"):
                     self.db.execute(f"DELETE FROM xmr.{table} WHERE {OF_VERSION}", [name, gone.version])
                 parts.drop(self.db, name, gone.version)
+                self.db.noted.unknown(name, gone.version)
 
     def put_training(self, name: str, version: int, ids: NDArray[np.int64]) -> None:
         import pyarrow as pa
@@ -132,7 +131,7 @@ class SqlSpaces(Store):
                 "item_id": ids,
             }
         )
-        with self.db.transaction():
+        with self.db.transaction(counted=False):
             self.db.insert("training", table)
 
     def training_ids(self, name: str, version: int) -> NDArray[np.int64] | None:
@@ -143,10 +142,12 @@ class SqlSpaces(Store):
 
     def put_codes(self, name: str, version: int, modality: str, codes: Codes) -> None:
         with self.db.transaction():
+            self.db.noted.use(codes.ids)
+            self.db.noted.came(name, version, modality, codes.ids)
             stored.put(self.db, name, version, modality, codes)
 
-    def get_codes(self, name: str, version: int, modality: str) -> Codes:
-        return stored.get(self.db, find(self.db, name, version), modality)
+    def get_codes(self, name: str, version: int, modality: str, ids: NDArray[np.int64] | None = None) -> Codes:
+        return stored.get(self.db, find(self.db, name, version), modality, ids)
 
     def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
         return stored.coded_ids(self.db, name, version, modality)
@@ -165,7 +166,7 @@ class SqlSpaces(Store):
                 "weight": rows.weights,
             }
         )
-        with self.db.transaction():
+        with self.db.transaction(counted=False):
             with self.db.given(_seen=table):
                 self.db.execute(
                     f"DELETE FROM xmr.attention WHERE {OF_VERSION} AND item_id IN (SELECT item_id FROM _seen)",
@@ -176,7 +177,7 @@ class SqlSpaces(Store):
     # runs
 
     def put_run(self, record: RunRecord) -> None:
-        with self.db.transaction():
+        with self.db.transaction(counted=False):
             if not self.db.rows("SELECT 1 FROM xmr.runs WHERE run_id = $1", [record.run]):
                 self.db.execute(
                     "INSERT INTO xmr.runs VALUES ($1, $2, $3, $4, $5)",

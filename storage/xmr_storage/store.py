@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from xmr_core.errors import StorageError
-from xmr_storage import checks, metadata, migrations, transfer
+from xmr_core.store import Changes
+from xmr_storage import checks, history, metadata, migrations, revisions, transfer
 from xmr_storage.connection import Connection
+from xmr_storage.ids import count_ids
 from xmr_storage.items import SqlItems
 from xmr_storage.records import records
 from xmr_storage.spaces import SqlSpaces
@@ -62,15 +64,18 @@ class SqlStore(SqlItems, SqlSpaces):
                 migrations.migrate(self.db)
             elif TABLES.keys() - tables:  # made before these tables were thought of
                 migrations.make_tables(self.db)
+            if not revisions.read(self.db):
+                migrations.start_counting(self.db)
             return
         if tables:
             raise StorageError(f"{self.url}: its schema xmr holds other tables; no library can be made in it")
         if self.read_only:
             raise StorageError(f"{self.url} holds no library; open it for writing to make one")
-        with self.transaction():
+        with self.db.transaction(counted=False):
             migrations.make_tables(self.db)
             migrations.record(self.db, FORMAT_VERSION)
             migrations.set_format(self.db, FORMAT_VERSION)
+            migrations.start_counting(self.db)
             metadata.make_catalog(self.db)
             self.republish()
 
@@ -94,6 +99,16 @@ class SqlStore(SqlItems, SqlSpaces):
 
     def transaction(self) -> AbstractContextManager[None]:
         return self.db.transaction()
+
+    def revision(self) -> int:
+        changing = self.db.changing
+        return self.db.revision() if changing is None else changing.seen
+
+    def changes(self, name: str, version: int, modality: str, since: int) -> Changes | None:
+        return history.changes(self.db, name, version, modality, since)
+
+    def links_changed(self, since: int) -> bool:
+        return history.links_changed(self.db, since)
 
     def has_split(self, split: str) -> bool:
         query = "SELECT 1 FROM xmr.catalog WHERE CAST(split AS VARCHAR) = $1 LIMIT 1"
@@ -120,6 +135,8 @@ class SqlStore(SqlItems, SqlSpaces):
             raise StorageError(f"{self.url}: not empty; restore into a new file")
         with self.transaction():
             transfer.restore(self.db, folder)
+            count_ids(self.db)
+            revisions.restart(self.db, self.db.noted)
             metadata.make_catalog(self.db)
             self.republish()
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xmr_core.errors import StorageError
-from xmr_storage.duckdb.connection import STORAGE_VERSION, DuckDBConnection
+from xmr_storage.duckdb.connection import DuckDBConnection
+from xmr_storage.duckdb.instances import STORAGE_VERSION
 from xmr_storage.quoting import literal, quoted
 
 __all__ = ["compact"]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmr_core.errors import DataError, LockedError, SchemaVersionError, StorageError
+from xmr_core.errors import DataError, LockedError, StorageError
 from xmr_storage.connection import Connection
+from xmr_storage.duckdb.instances import acquire, first_line
 from xmr_storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["STORAGE_VERSION", "DuckDBConnection", "first_line"]
-
-STORAGE_VERSION = "v1.2.0"  # of new files: what DuckDB 2 writes by default, DuckDB 1 cannot open
+__all__ = ["DuckDBConnection"]
 
 
 class DuckDBConnection(Connection):
@@ -26,14 +25,48 @@ class DuckDBConnection(Connection):
 
     def __init__(self, path: str, read_only: bool) -> None:
         super().__init__(path, read_only)
-        self.raw = _connect(path, read_only)
+        self.instance = acquire(path, read_only)
+        self._raw = self.instance.connect()
         self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._closed = False
+
+    @property
+    def raw(self) -> duckdb.DuckDBPyConnection:
+        """This handle's own connection to the database. Raises StorageError in a forked child."""
+        self.instance.require_process()
+        return self._raw
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self.instance.is_here:
+            self._disconnect()
+        self.instance.release()
+
+    def _disconnect(self) -> None:
         if self._cursor is not None:
             self._cursor.close()
             self._cursor = None
-        self.raw.close()
+        self._raw.close()
+
+    @property
+    def writer(self) -> AbstractContextManager[Any]:
+        self.instance.require_process()
+        return self.instance.writer
+
+    def revision(self) -> int:
+        instance = self.instance
+        instance.require_process()
+        if self._closed:
+            raise StorageError(f"{self.url} is closed")
+        if instance.revision is None:
+            with self.writer:  # or else it could be older than what is committed meanwhile
+                instance.revision = super().revision()
+        return instance.revision
+
+    def committed(self, revision: int) -> None:
+        self.instance.revision = revision
 
     @property
     def has_cursor(self) -> bool:
@@ -43,12 +76,13 @@ class DuckDBConnection(Connection):
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for the user's statements, since the live functions use `raw` while those run."""
         if self._cursor is None:
-            self._cursor = self.raw.cursor()
+            self._cursor = self.instance.connect()
         return self._cursor
 
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
+        raw = self.raw  # before the lock, which a thread of the parent may hold for ever in a forked child
         with self.lock, self.errors():
-            return self.raw.execute(query, parameters)
+            return raw.execute(query, parameters)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -57,6 +91,12 @@ class DuckDBConnection(Connection):
 
         try:
             yield
+        except duckdb.TransactionException as error:
+            if "onflict" not in str(error):
+                raise StorageError(f"{self.url}: {first_line(error)}") from error
+            raise LockedError(
+                f"{self.url} is being changed by another connection; try again when it is done"
+            ) from error
         except duckdb.Error as error:
             raise StorageError(f"{self.url}: {first_line(error)}") from error
         except UnicodeEncodeError as error:
@@ -67,16 +107,19 @@ class DuckDBConnection(Connection):
             raise
 
     def rows(self, query: str, parameters: Any = None) -> list[Any]:
+        self.instance.require_process()
         with self.lock:
             return self.execute(query, parameters).fetchall()
 
     def arrow(self, query: str, parameters: Any = None) -> pa.Table:
+        self.instance.require_process()
         with self.lock:
             return _arrow_of(self.execute(query, parameters))
 
     def condition(self, query: str, parameters: Any) -> pa.Table:
         import duckdb
 
+        self.instance.require_process()
         with self.lock:
             try:
                 statements = self.raw.extract_statements(query)
@@ -90,6 +133,7 @@ class DuckDBConnection(Connection):
 
     @contextlib.contextmanager
     def given(self, **tables: pa.Table) -> Iterator[None]:
+        self.instance.require_process()
         with self.lock:
             try:
                 for name, table in tables.items():
@@ -145,59 +189,13 @@ class DuckDBConnection(Connection):
         file that is gone.
         """
         self.require_writable()
-        with self.lock:
-            self.close()
+        with self.writer, self.lock:
+            self.instance.require_only_handle()
+            self._disconnect()
             try:
-                _require_alone(self.url)
-                fresh.replace(self.url)
+                self.instance.replace(fresh)
             finally:
-                self.raw = _connect(self.url, self.read_only)
-
-
-def first_line(error: Exception) -> str:
-    """DuckDB's message without the statement that it quotes below."""
-    return str(error).strip().split("\n", 1)[0]
-
-
-def _connect(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
-    import duckdb
-
-    try:
-        fresh = not path.startswith(":memory:") and not Path(path).exists()
-        if fresh and read_only:
-            raise StorageError(f"{path}: no such file")
-        if fresh and not Path(path).parent.is_dir():
-            raise StorageError(f"{path}: its folder does not exist")
-        if fresh:  # the storage version is given here alone, so that other connections need no setting to match
-            with duckdb.connect() as maker:
-                maker.execute(f"ATTACH {literal(path)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
-        return duckdb.connect(path, read_only=read_only)
-    except duckdb.Error as error:
-        raise _opening_error(path, first_line(error)) from error
-
-
-def _require_alone(path: str) -> None:
-    """Raise LockedError where a connection of this process is open on the file; DuckDB then refuses another mode."""
-    import duckdb
-
-    try:
-        duckdb.connect(path, read_only=True).close()
-    except duckdb.ConnectionException as error:
-        raise LockedError(
-            f"{path}: another connection of this process is open on it; close it first ({first_line(error)})"
-        ) from error
-
-
-def _opening_error(path: str, words: str) -> StorageError:
-    if "set lock" in words:
-        holder = re.search(r"PID (\d+)", words)
-        who = f"process {holder[1]}" if holder else "another process"
-        return LockedError(f"{path} is held by {who}; close it there, or open read-only beside readers only")
-    if "version number" in words:
-        return SchemaVersionError(f"{path}: written by a newer DuckDB; upgrade duckdb to open it ({words})")
-    if "not a valid DuckDB database" in words:
-        return StorageError(f"{path} is no DuckDB database, or is damaged")
-    return StorageError(f"{path} cannot be opened: {words}")
+                self._raw = self.instance.connect()
 
 
 def _arrow_of(result: Any) -> pa.Table:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from xmr_core.errors import DataError, StorageError
 from xmr_core.store import LiveEncode, LiveSearch, SpaceRecord
 from xmr_storage.duckdb import codes
-from xmr_storage.duckdb.connection import DuckDBConnection, first_line
+from xmr_storage.duckdb.connection import DuckDBConnection
+from xmr_storage.duckdb.instances import first_line
 from xmr_storage.store import SqlStore
 
 if TYPE_CHECKING:

@@ -1,0 +1,250 @@
+"""The databases that this process has open: one `Instance` a file, however many handles are open on it.
+
+A process that writes a DuckDB file is alone with it, and DuckDB lets any number of connections of that process work on
+it at once, without noticing when two of them insert the same id. So what handles must agree on lives here, in memory:
+who writes, and the latest revision. A forked child inherits all of it and may use none of it: two processes would write
+one file, each by its own copy of DuckDB's memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmr_core.errors import LockedError, SchemaVersionError, StorageError
+from xmr_storage.quoting import literal, quoted
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["STORAGE_VERSION", "Instance", "acquire", "first_line"]
+
+STORAGE_VERSION = "v1.2.0"  # of new files: what DuckDB 2 writes by default, DuckDB 1 cannot open
+MEMORY = ":memory:"
+
+
+class Instance:
+    """One open database, shared by its handles. Made by `acquire`; every handle gives it back by `release`.
+
+    `writer` is held by the transaction that writes, and is taken before any lock of a handle. `revision` is that of
+    the last commit; None until it was read. `root` is a connection that lives as long as any handle: what belongs to
+    the database, not to a handle, such as Python functions, is made on it, and made again when `generation` has grown.
+    """
+
+    def __init__(self, path: str, read_only: bool) -> None:
+        self.path, self.read_only = path, read_only
+        self.process = os.getpid()
+        self.writer = threading.RLock()
+        self.revision: int | None = None
+        self.generation = 0
+        self.handles = 0
+        self.connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self.root = _open(path, read_only)
+        self.file = _identity(path)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the database."""
+        self.require_process()
+        made = self.root.cursor()
+        if self.path in _registry.inherited:
+            made.execute(f"USE {quoted(_database_name(self.path))}")
+        self.connections.add(made)
+        return made
+
+    @property
+    def is_here(self) -> bool:
+        """False in a forked child of the process that opened the database."""
+        return self.process == os.getpid()
+
+    def require_process(self) -> None:
+        """Raise StorageError in any process but the one that opened the database."""
+        if not self.is_here:
+            raise StorageError(
+                f"{self.path} was opened in process {self.process}, this is process {os.getpid()}: "
+                "open it again in this one"
+            )
+
+    def replace(self, fresh: Path) -> None:
+        """Put another file in the place of this one's, and open it; handles have closed their connections by then.
+
+        Raises LockedError where some connection of this process is still open: it would write into the file that is
+        gone.
+        """
+        self.root.close()
+        try:
+            _require_alone(self.path)
+            fresh.replace(self.path)
+        finally:
+            self.root = _open(self.path, self.read_only)
+            self.file = _identity(self.path)
+            self.generation += 1
+
+    def release(self) -> None:
+        """Give the database back: the last handle closes it. In a forked child nothing is touched."""
+        if not self.is_here:
+            return
+        with _registry.lock:
+            self.handles -= 1
+            if not self.handles:
+                self.root.close()
+                _registry.forget(self)
+
+    def require_only_handle(self) -> None:
+        """Raise LockedError where several handles are open."""
+        if self.handles > 1:
+            raise LockedError(f"{self.path}: {self.handles - 1} more handles of this process are open; close them")
+
+    def require_same(self, read_only: bool) -> None:
+        """Raise LockedError where another handle cannot share this: DuckDB opens a file in one mode a process."""
+        if self.read_only != read_only:
+            mode = "reading only" if self.read_only else "writing"
+            raise LockedError(f"{self.path} is open for {mode} in this process; open it likewise, or close it first")
+        if self.file != _identity(self.path):
+            raise LockedError(f"{self.path} was replaced while it is open in this process; close it first")
+
+
+class _Registry:
+    """The instances of this process. `inherited` are the files that were open when it was forked, path to parent."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.files: dict[str, Instance] = {}
+        self.all: set[Instance] = set()
+        self.inherited: dict[str, Instance] = {}
+
+    def keep(self, instance: Instance) -> None:
+        self.all.add(instance)
+        if instance.path != MEMORY:
+            self.files[instance.path] = instance
+
+    def forget(self, instance: Instance) -> None:
+        self.all.discard(instance)
+        if self.files.get(instance.path) is instance:
+            del self.files[instance.path]
+
+    def forked(self) -> None:
+        """In a child: forget the parent's databases, and never close their connections.
+
+        Even as Python exits, DuckDB writes a checkpoint when the last connection to a database is destroyed: so each
+        gets a reference that nobody gives back.
+        """
+        self.lock = threading.Lock()
+        self.inherited |= self.files
+        for instance in self.all:
+            for connection in (instance.root, *instance.connections):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        self.files, self.all = {}, set()
+
+
+_registry = _Registry()
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=lambda: _registry.forked())
+
+
+def acquire(path: str, read_only: bool) -> Instance:
+    """The database at a real path, or a new one in memory. Raises StorageError, SchemaVersionError, LockedError."""
+    with _registry.lock:
+        instance = _registry.files.get(path)
+        if instance is None:
+            _require_one_name(path)
+            instance = Instance(path, read_only)
+            _registry.keep(instance)
+        else:
+            instance.require_same(read_only)
+        instance.handles += 1
+        return instance
+
+
+def first_line(error: Exception) -> str:
+    """DuckDB's message without the statement that it quotes below."""
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _open(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    try:
+        if path in _registry.inherited:
+            return _open_after_fork(path, read_only)
+        fresh = not path.startswith(MEMORY) and not Path(path).exists()
+        if fresh and read_only:
+            raise StorageError(f"{path}: no such file")
+        if fresh and not Path(path).parent.is_dir():
+            raise StorageError(f"{path}: its folder does not exist")
+        if fresh:  # the storage version is given here alone, so that other connections need no setting to match
+            with duckdb.connect() as maker:
+                maker.execute(f"ATTACH {literal(path)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+        return duckdb.connect(path, read_only=read_only)
+    except duckdb.Error as error:
+        raise _opening_error(path, first_line(error)) from error
+
+
+def _open_after_fork(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """A database that the parent had open, for reading: `connect` would give its copy of the parent's, whose threads
+    are gone. So it is attached to a new one. DuckDB refuses this where the parent's could write."""
+    import duckdb
+
+    parent = _registry.inherited[path]
+    if not (read_only and parent.read_only):
+        raise LockedError(
+            f"{path} was open in process {parent.process} when this one was forked from it: fork before it is opened, "
+            "start processes without forking (multiprocessing: 'spawn'), or open it read-only in both"
+        )
+    root = duckdb.connect(MEMORY)
+    name = quoted(_database_name(path))
+    root.execute(f"ATTACH {literal(path)} AS {name} (READ_ONLY)")
+    root.execute(f"USE {name}")
+    return root
+
+
+def _database_name(path: str) -> str:
+    """The name that DuckDB gives the database of a file."""
+    return Path(path).name.split(".")[0]
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from another that is put in its place; None of what is no file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _require_one_name(path: str) -> None:
+    """Raise LockedError where the file is open under another name: DuckDB would take a hard link for another file."""
+    file = _identity(path)
+    for known in _registry.files.values():
+        if file is not None and known.file == file:
+            raise LockedError(f"{path} is the same file as {known.path}, which is open; use that name")
+
+
+def _require_alone(path: str) -> None:
+    """Raise LockedError where a connection of this process is open on the file; DuckDB then refuses another mode."""
+    import duckdb
+
+    try:
+        duckdb.connect(path, read_only=True).close()
+    except duckdb.ConnectionException as error:
+        raise LockedError(
+            f"{path}: another connection of this process is open on it; close it first ({first_line(error)})"
+        ) from error
+
+
+def _opening_error(path: str, words: str) -> StorageError:
+    if "set lock" in words:
+        holder = re.search(r"PID (\d+)", words)
+        who = f"process {holder[1]}" if holder else "another process"
+        return LockedError(f"{path} is held by {who}; close it there, or open read-only beside readers only")
+    if "different configuration" in words:
+        return LockedError(f"{path} is open in this process by a connection with other settings; close it first")
+    if "version number" in words:
+        return SchemaVersionError(f"{path}: written by a newer DuckDB; upgrade duckdb to open it ({words})")
+    if "not a valid DuckDB database" in words:
+        return StorageError(f"{path} is no DuckDB database, or is damaged")
+    return StorageError(f"{path} cannot be opened: {words}")
