@@ -36,6 +36,7 @@ from xmr_core.library.ingest import Added
 from xmr_core.library.results import Hit, Query, Results
 from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
+from xmr_core.search.condition import Condition
 from xmr_core.search.exact import ExactIndex, nearest
 from xmr_core.search.hits import select
 from xmr_core.search.index import Index
@@ -72,6 +73,7 @@ __all__ = [
     "Codes",
     "Column",
     "Component",
+    "Condition",
     "ConfigError",
     "DataError",
     "DuplicateComponentError",

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import StorageError
+from xmr_core.search.condition import Where
 from xmr_core.sql import SqlForm
 from xmr_core.types import Codes, Head, Items, Layout, Metric, Pairs
 
@@ -292,12 +293,12 @@ class Store(ABC):
 
     @abstractmethod
     def ids(
-        self, modality: str | None = None, where: str | None = None, coded: tuple[str, int] | None = None
+        self, modality: str | None = None, where: Where | None = None, coded: tuple[str, int] | None = None
     ) -> NDArray[np.int64]:
-        """Ascending ids of the items that match `where`, a SQL condition on `xmr.catalog` (items and metadata).
+        """Ascending ids of the items that match `where`, a condition on `xmr.catalog` (items and metadata).
 
         `coded` chooses among what has a code in a version of a space, items or not. Raises DataError where `where` is
-        no condition.
+        not one condition, or reads more than the database.
         """
 
     @abstractmethod
@@ -305,7 +306,7 @@ class Store(ABC):
         """Items by ids, in their order, with keys and data, `stored`; labels and metadata are left out."""
 
     @abstractmethod
-    def pairs(self, where: str | None = None) -> Pairs:
+    def pairs(self, where: Where | None = None) -> Pairs:
         """The items that match `where`, the links between them, and their labels."""
 
     @abstractmethod

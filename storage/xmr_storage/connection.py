@@ -58,10 +58,11 @@ class Connection(ABC):
         """All rows of a query, as columns; a vector is a fixed-size list, or its bytes as little-endian float32."""
 
     @abstractmethod
-    def condition(self, query: str, parameters: Sequence[Any]) -> pa.Table:
-        """All rows of a query that a condition of the user's is part of.
+    def condition(self, text: str, query: str, parameters: Sequence[Any]) -> pa.Table:
+        """All rows of a query that holds a user's condition; in its `text`, brackets and quotes are closed.
 
-        Raises DataError where it is no single SELECT, or the database does not understand it.
+        A tuple among the parameters is a list. Raises DataError where `text` is more or less than one expression, reads
+        anything but the database, or is not understood by it; whatever it is, nothing is written.
         """
 
     @abstractmethod

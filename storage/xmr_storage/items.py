@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
+from xmr_core.search.condition import Where, as_condition
 from xmr_core.store import ItemRows, Store
 from xmr_core.types import IMAGE, TEXT, Items, Pairs
 from xmr_storage import features
@@ -106,29 +107,29 @@ class SqlItems(Store):
             self.db.insert("labels", table)
 
     def ids(
-        self, modality: str | None = None, where: str | None = None, coded: tuple[str, int] | None = None
+        self, modality: str | None = None, where: Where | None = None, coded: tuple[str, int] | None = None
     ) -> NDArray[np.int64]:
-        if where is not None and (not isinstance(where, str) or where != where.encode("utf-8", "replace").decode()):
-            raise DataError(f"where={where!r}: expected a SQL condition")
-        of_kind, values = ("TRUE", []) if modality is None else ("modality = $1", [modality])
-        if where is None and coded is None:
-            return ids_of(self.db.arrow(f"SELECT item_id FROM xmr.items WHERE {of_kind} ORDER BY item_id", values))
-        catalog = "xmr.catalog" if coded is None else f"({self._coded(*coded)}) AS coded"
-        condition = "TRUE" if where is None else where
-        query = f"SELECT item_id FROM {catalog} WHERE {of_kind} AND (\n{condition}\n) ORDER BY item_id"
+        condition = None if where is None else as_condition(where)
+        bound = condition.values if condition else ()
+        of_kind, values = ("TRUE", bound) if modality is None else (f"modality = ${len(bound) + 1}", (*bound, modality))
+        table = "xmr.items" if condition is None else "xmr.catalog"
+        chosen = f"SELECT item_id FROM {table if coded is None else self._coded(*coded)} WHERE {of_kind}"
+        if condition is None:
+            return ids_of(self.db.arrow(f"{chosen} ORDER BY item_id", values))
         try:
-            return ids_of(self.db.condition(query, values))
+            query = f"{chosen} AND (\n{condition.sql}\n) ORDER BY item_id"
+            return ids_of(self.db.condition(condition.sql, query, values))
         except DataError as error:
             columns = ", ".join([*own.CATALOG, *self.metadata_columns()])
-            raise DataError(f"where={where!r}: {error} (columns: {columns})") from error
+            raise DataError(f"where={str(condition)!r}: {error} (columns: {columns})") from error
 
     def _coded(self, name: str, version: int) -> str:
-        """A query: the columns of the catalog, of all that has a code; NULL where a code belongs to no item."""
+        """A table: the columns of the catalog, of all that has a code; NULL where a code belongs to no item."""
         columns = "".join(f", c.{quoted(column)}" for column in [*own.CATALOG[2:], *self.metadata_columns()])
-        return f"""
+        return f"""(
             SELECT v.item_id, v.modality{columns}
             FROM xmr.{table_name(name, version)} AS v LEFT JOIN xmr.catalog AS c ON c.item_id = v.item_id
-            """
+            ) AS catalog"""
 
     def items(self, ids: NDArray[np.int64], modality: str) -> Items:
         """Items by ids, in their order; those whose vectors were given ready-made have these for data."""
@@ -152,14 +153,15 @@ class SqlItems(Store):
                 data[row] = vector
         return Items(modality, data, [row[0] for row in rows], ids, stored=True, vectors=self)
 
-    def pairs(self, where: str | None = None) -> Pairs:
-        images, texts = (self.items(self.ids(modality, where), modality) for modality in (IMAGE, TEXT))
+    def pairs(self, where: Where | None = None) -> Pairs:
+        condition = None if where is None else as_condition(where)
+        images, texts = (self.items(self.ids(modality, condition), modality) for modality in (IMAGE, TEXT))
         links = self.links()
         links = links[np.isin(links[:, 0], images.ids) & np.isin(links[:, 1], texts.ids)]
         rows = [np.searchsorted(side.ids, links[:, column]) for column, side in enumerate((images, texts))]
         names = self._label_names()
         images, texts = (self._labelled(side, names) for side in (images, texts))
-        return Pairs(images, texts, np.stack(rows, axis=1), names, name=where or "all items")
+        return Pairs(images, texts, np.stack(rows, axis=1), names, name=str(condition) if condition else "all items")
 
     def links(self) -> NDArray[np.int64]:
         table = self.db.arrow("SELECT image_id, text_id FROM xmr.pairs ORDER BY image_id, text_id")

@@ -14,6 +14,7 @@ from xmr_core.errors import StorageError, XmrError
 
 if TYPE_CHECKING:
     from xmr_core.library import Library
+    from xmr_core.search.condition import Condition
 
 __all__ = [
     "ASK",
@@ -87,6 +88,10 @@ SpaceNames = Annotated[
     typer.Option("--space", help="The space; after several --space, their rankings are fused."),
 ]
 Where = Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog: \"split = 'test'\".")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--value", help="The value of a ? in --where, in their order; the shell's variables are safe here."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -97,6 +102,15 @@ def opened(file: str, write: bool = False) -> Library:
     if "://" not in file and not Path(file).exists():
         raise StorageError(f"{file}: no such file; `xmr add {file} SOURCE` makes one")
     return xmr.open(file, read_only=not write)
+
+
+def condition(where: str | None, values: list[str] | None) -> Condition | None:
+    """The condition of --where and --value. Raises DataError."""
+    from xmr_core.search.condition import Condition
+
+    if where is None and values:
+        raise typer.BadParameter("--value is for a ? in --where")
+    return None if where is None else Condition(where, tuple(values or ()))
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xmr_core.cli import printing
-from xmr_core.cli.app import FILL, File, Json, app, counted, opened, value_of
+from xmr_core.cli.app import FILL, File, Json, Values, app, condition, counted, opened, value_of
 from xmr_core.cli.info import space_facts
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def fit(
         str | None,
         typer.Option("--where", help="The training items, a SQL condition; else split = 'train' where there are any."),
     ] = None,
+    value: Values = None,
     seed: Annotated[int, typer.Option("--seed", help="The seed of everything random.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -165,9 +166,10 @@ def fit(
       xmr fit my.duckdb "dcmh(bits=32) >> sign >> hamming" --name short --seed 1
       xmr plugins dcmh                              what its options mean and what they cost
     """
+    chosen = condition(where, value)
     with opened(file, write=True) as db:
         start = time.perf_counter()
-        space = db.fit(recipe, name=name, where=where, seed=seed)
+        space = db.fit(recipe, name=name, where=chosen, seed=seed)
         seconds = time.perf_counter() - start
     facts = space_facts(space.record)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from xmr_core.cli import printing
-from xmr_core.cli.app import KEEP, File, Json, Yes, app, counted, opened
+from xmr_core.cli.app import KEEP, File, Json, Values, Where, Yes, app, condition, counted, opened
 
 
 @app.command(rich_help_panel=KEEP)
@@ -54,7 +54,8 @@ def restore(
 def delete(
     file: File,
     ids: Annotated[list[int] | None, typer.Option("--id", help="An item's id, or several, each after --id.")] = None,
-    where: Annotated[str | None, typer.Option("--where", help="A SQL condition on xmr.catalog.")] = None,
+    where: Where = None,
+    value: Values = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -64,14 +65,16 @@ def delete(
 
       xmr delete my.duckdb --id 17 --id 42
       xmr delete my.duckdb --where "split = 'test'" --yes
+      xmr delete my.duckdb --where "owner = ?" --value "$OWNER"
     """
     if (ids is None) == (where is None):
         raise typer.BadParameter("give --id or --where")
+    chosen = condition(where, value)
     with opened(file, write=True) as db:
         if not yes:
-            count = len(db.store.ids(where=where)) if where is not None else len(ids or ())
+            count = len(db.store.ids(where=chosen)) if chosen is not None else len(ids or ())
             typer.confirm(f"Delete {count} items of {file}?", abort=True, err=True)
-        deleted = db.delete(ids=ids, where=where)
+        deleted = db.delete(ids=ids, where=chosen)
     if as_json:
         printing.as_json({"deleted": deleted})
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from xmr_core.cli import printing
-from xmr_core.cli.app import ASK, File, Json, SpaceNames, Where, app, opened, value_of
+from xmr_core.cli.app import ASK, File, Json, SpaceNames, Values, Where, app, condition, opened, value_of
 from xmr_core.errors import DataError, StorageError
 from xmr_core.types import IMAGE
 
@@ -29,6 +29,7 @@ def search(
     k: Annotated[int | None, typer.Option("-k", help="How many at most: 10, or all where --within is given.")] = None,
     within: Annotated[float | None, typer.Option("--within", help="Only those of this distance or less.")] = None,
     where: Where = None,
+    value: Values = None,
     modality: Annotated[
         str | None, typer.Option("--modality", help="The kind to find, image or text; else the other kind.")
     ] = None,
@@ -53,6 +54,7 @@ def search(
       xmr search my.duckdb "a dog on green grass" -k 5
       xmr search my.duckdb --image query.jpg --within 12
       xmr search my.duckdb --item 42 --where "split = 'test'"
+      xmr search my.duckdb "a dog" --where "owner = ?" --value "$OWNER"
       xmr search my.duckdb "a dog" --space auto --space words
       xmr search my.duckdb "a dog" -k 40 --html dogs.html
       xmr search my.duckdb "a dog" -k 3 --explain dogs.png
@@ -62,10 +64,11 @@ def search(
         raise typer.BadParameter("give one of: a sentence, --image, --item")
     if image is not None and not image.is_file():
         raise DataError(f"{image}: no such picture")
+    chosen = condition(where, value)
     with opened(file) as db:
         one, several = (None, space) if space and len(space) > 1 else (next(iter(space or ()), None), None)
         found = db.search(
-            text, image, None, item, k, within, where, modality, one, exact, explain is not None, rerank, several
+            text, image, None, item, k, within, chosen, modality, one, exact, explain is not None, rerank, several
         )
         _write(db, found, text or image or item, explain, html, png)
         if as_json:

@@ -11,13 +11,14 @@ from xmr_core.library.evaluation import Evaluation
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import check_name, check_seed
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
+from xmr_core.search.condition import Where
 from xmr_core.types import Int
 
 __all__ = ["compare"]
 
 
 def compare(
-    session: Session, recipes: Sequence[Recipe], seed: Int, queries: str | None, database: str | None
+    session: Session, recipes: Sequence[Recipe], seed: Int, queries: Where | None, database: Where | None
 ) -> list[Evaluation]:
     """See `Library.compare`."""
     if isinstance(recipes, (str, Chain, Component)):

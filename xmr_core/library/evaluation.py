@@ -19,6 +19,7 @@ from xmr_core.errors import ConfigError, DataError
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_seed
 from xmr_core.options import as_int
+from xmr_core.search.condition import Condition, Where, as_condition
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Int
 
@@ -115,19 +116,21 @@ class Evaluation:
 
 
 def evaluate(
-    session: Session, space: str | None, queries: str | None, database: str | None, measure: Measure | None
+    session: Session, space: str | None, queries: Where | None, database: Where | None, measure: Measure | None
 ) -> Evaluation:
     """See `Library.evaluate`."""
     with session.run():
-        return _evaluate(session.store, session.space(space), queries, database, measure)
+        asked = None if queries is None else as_condition(queries)
+        found = None if database is None else as_condition(database)
+        return _evaluate(session.store, session.space(space), asked, found, measure)
 
 
 def _evaluate(
-    store: Store, space: Space, queries: str | None, database: str | None, measure: Measure | None
+    store: Store, space: Space, queries: Condition | None, database: Condition | None, measure: Measure | None
 ) -> Evaluation:
     queries = queries or _default_queries(store)
     chosen = _measures(store, measure)
-    databases = {one: database or (f"({queries}) IS NOT TRUE" if one == "map" else queries) for one in chosen}
+    databases = {one: database or (queries.negated() if one == "map" else queries) for one in chosen}
     ways = [(a, b) for a, b in ((IMAGE, TEXT), (TEXT, IMAGE)) if {a, b} <= set(space.pipeline.modalities)]
     if not ways:
         raise DataError(f"space {space.name!r} has no two modalities to search between")
@@ -145,8 +148,8 @@ def _evaluate(
         record.recipe,
         record.fingerprint,
         record.seed,
-        queries,
-        told.pop() if len(told) == 1 else "; ".join(f"{NAMES[one]}: {where}" for one, where in databases.items()),
+        str(queries),
+        str(told.pop()) if len(told) == 1 else "; ".join(f"{NAMES[one]}: {where}" for one, where in databases.items()),
         "; ".join(PROTOCOLS[one] for one in chosen),
         tuple(figures),
         _trained(store, space, queries, [asked for asked, _ in ways]),
@@ -171,7 +174,7 @@ def _measures(store: Store, measure: Measure | None) -> list[Measure]:
     return [measure]
 
 
-def _trained(store: Store, space: Space, queries: str, modalities: Sequence[str]) -> int | None:
+def _trained(store: Store, space: Space, queries: Condition, modalities: Sequence[str]) -> int | None:
     """How many of the queries the space was fitted on; None where the store does not know."""
     trained = store.training_ids(space.name, space.record.version)
     if trained is None:
@@ -198,15 +201,15 @@ def audit(session: Session, k: Int, sample: Int, space: str | None, seed: Int) -
     return recalls
 
 
-def _default_queries(store: Store) -> str:
+def _default_queries(store: Store) -> Condition:
     for split in ("query", "test"):
         if store.has_split(split):
-            return f"split = '{split}'"
+            return Condition(f"split = '{split}'")
     raise DataError("which items are the queries? give a condition, like queries=\"split = 'test'\"")
 
 
 def _direction(
-    store: Store, space: Space, asked: str, found: str, queries: str, database: str, measure: Measure
+    store: Store, space: Space, asked: str, found: str, queries: Condition, database: Condition, measure: Measure
 ) -> tuple[list[Figure], int]:
     """The figures of one direction, and how many queries have true items but none in the database (for recall)."""
     query_ids, database_ids = store.ids(asked, queries), store.ids(found, database)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from xmr_core.errors import DataError
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space
+from xmr_core.search.condition import Condition
 from xmr_core.search.fusion import by_links
 from xmr_core.types import IMAGE, TEXT, Embeddings, Hits
 
@@ -26,7 +27,7 @@ def find(
     target: str,
     k: int | None,
     within: float | None,
-    where: str | None,
+    where: Condition | None,
     exact: bool,
 ) -> Hits:
     """The k nearest items of modality `target`, of those that match `where`; what a query has nothing in common with
@@ -45,7 +46,7 @@ def find(
     return by_links(space.index(OTHER[target], exact), queries, links, k, radius)
 
 
-def _chosen(session: Session, space: Space, modality: str, where: str) -> NDArray[np.int64]:
+def _chosen(session: Session, space: Space, modality: str, where: Condition) -> NDArray[np.int64]:
     """The ids that a condition chooses: of items, or of embeddings made elsewhere, which need be no items."""
     coded = (space.name, space.record.version) if space.pipeline.encoder is None else None
     return session.store.ids(modality, where, coded)

@@ -19,6 +19,7 @@ from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empt
 from xmr_core.progress import current_run, use_run
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
 from xmr_core.registry import require
+from xmr_core.search.condition import Condition, Where, as_condition
 from xmr_core.store import Store
 from xmr_core.types import Codes, Int, Pairs
 
@@ -29,17 +30,17 @@ BLOCK = 4096  # items that are encoded and stored at once
 
 
 def fit(
-    session: Session, recipe: Recipe | None, name: str | None, where: str | None, seed: Int, publish: bool
+    session: Session, recipe: Recipe | None, name: str | None, where: Where | None, seed: Int, publish: bool
 ) -> Space:
     """See `Library.fit`."""
     store = session.store
     seed = check_seed(seed)
     given = None if recipe is None else as_pipeline(recipe).with_seed(seed)
     require(given.parts if given else ())
-    where = where if where is not None else _training(store)
-    pairs = store.pairs(where)
+    condition = as_condition(where) if where is not None else _training(store)
+    pairs = store.pairs(condition)
     if not len(pairs.images) and not len(pairs.texts):
-        raise DataError(f"nothing to fit on: no items{f' where {where}' if where else ''}; add some first")
+        raise DataError(f"nothing to fit on: no items{f' where {condition}' if condition else ''}; add some first")
     choice = None
     if given is None:
         with session.run():
@@ -62,12 +63,12 @@ def fit(
     return space
 
 
-def _training(store: Store) -> str | None:
+def _training(store: Store) -> Condition | None:
     """The items to fit on where nobody says: those of `train`, else all but the queries, else all."""
     if store.has_split("train"):
-        return "split = 'train'"
+        return Condition("split = 'train'")
     if store.has_split("query") or store.has_split("test"):
-        return "split IS NULL OR CAST(split AS VARCHAR) NOT IN ('query', 'test')"
+        return Condition("split IS NULL OR CAST(split AS VARCHAR) NOT IN ('query', 'test')")
     return None
 
 

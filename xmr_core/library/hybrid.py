@@ -14,6 +14,7 @@ from xmr_core.library.query import Asked, Words, asked, unknown_words
 from xmr_core.library.results import Results
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space
+from xmr_core.search.condition import Condition, Where, as_condition
 from xmr_core.search.fusion import reciprocal_rank
 from xmr_core.search.hits import check_search
 from xmr_core.types import Hits, Int, Texts
@@ -30,7 +31,7 @@ def search(
     image: Images | None,
     item: Int | None,
     k: Int | None,
-    where: str | None,
+    where: Where | None,
     modality: str | None,
     exact: bool,
     others: Mapping[str, object],
@@ -41,6 +42,7 @@ def search(
         raise DataError("search in several spaces: give one of text, image, item")
     wanted, _ = check_search(10 if k is None else k, None)
     assert wanted is not None
+    condition = None if where is None else as_condition(where)
     spaces = [session.space(name) for name in names]
     with session.run():
         queries = [asked(session, space, text, image, None, item) for space in spaces]
@@ -51,7 +53,7 @@ def search(
         there = session.store.counts().get(target, 0)
         depth = max(1, min(there, max(wanted, DEPTH)))
         rankings = [
-            _ranked(session, space, one, known, target, depth, where, exact)
+            _ranked(session, space, one, known, target, depth, condition, exact)
             for space, one, known in zip(spaces, queries, words, strict=True)
         ]
         check_room(wanted, len(rankings[0]), there, target)
@@ -91,7 +93,7 @@ def _ranked(
     words: Words | None,
     target: str,
     depth: int,
-    where: str | None,
+    where: Condition | None,
     exact: bool,
 ) -> Hits:
     """What one space finds; nothing for texts of which it knows no word."""

@@ -21,6 +21,7 @@ from xmr_core.library.spaces import Space, check_name
 from xmr_core.progress import current_run
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
 from xmr_core.registry import require
+from xmr_core.search.condition import Where, as_condition
 from xmr_core.store import ItemRows, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Ids, Items, Pairs, as_array, as_ids
 
@@ -264,12 +265,12 @@ def _check_new(session: Session, space: Space, modality: str, codes: Codes) -> N
         raise DataError(f"space {space.name!r} has {modality} codes of {len(clash)} of these ids, first {clash[0]}")
 
 
-def delete(session: Session, ids: Ids | None, where: str | None) -> int:
+def delete(session: Session, ids: Ids | None, where: Where | None) -> int:
     """See `Library.delete`."""
     if (ids is None) == (where is None):
         raise DataError("delete: give ids or where")
     store = session.store
-    doomed = store.ids(where=where) if ids is None else as_ids(ids)
+    doomed = as_ids(ids) if ids is not None else store.ids(where=None if where is None else as_condition(where))
     digests = region_cache.kept_of(store, doomed)
     count = store.delete(doomed)
     region_cache.forget(store, digests)

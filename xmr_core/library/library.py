@@ -27,6 +27,7 @@ from xmr_core.library.session import QueryEncoder, Session
 from xmr_core.library.spaces import Space
 from xmr_core.library.vqa import AnswerEvaluation
 from xmr_core.recipes import Recipe
+from xmr_core.search.condition import Where
 from xmr_core.store import Store
 from xmr_core.types import IMAGE, TEXT, Embeddings, Float, Ids, Int, Texts
 from xmr_core.vqa import Answers, Questions
@@ -88,7 +89,7 @@ class Library:
         """
         return ingest.add_embeddings(self._session, values, space, recipe, modality, ids)
 
-    def delete(self, ids: Ids | None = None, where: str | None = None) -> int:
+    def delete(self, ids: Ids | None = None, where: Where | None = None) -> int:
         """Delete items by id, or those that match a SQL condition, with links, labels, features and codes.
 
         Returns how many there were. The file keeps the space for new items; `compact` reclaims it.
@@ -101,7 +102,7 @@ class Library:
         self,
         recipe: Recipe | None = None,
         name: str | None = None,
-        where: str | None = None,
+        where: Where | None = None,
         seed: Int = 0,
         publish: bool = True,
     ) -> Space:
@@ -162,7 +163,7 @@ class Library:
         item: Int | None = None,
         k: Int | None = None,
         within: Float | None = None,
-        where: str | None = None,
+        where: Where | None = None,
         modality: str | None = None,
         space: str | None = None,
         exact: bool = False,
@@ -198,7 +199,7 @@ class Library:
         text: Texts | None = None,
         image: Images | None = None,
         item: Int | Ids | None = None,
-        where: str | None = None,
+        where: Where | None = None,
         space: str | None = None,
         keep: bool = False,
     ) -> list[Attention]:
@@ -218,8 +219,8 @@ class Library:
     def evaluate(
         self,
         space: str | None = None,
-        queries: str | None = None,
-        database: str | None = None,
+        queries: Where | None = None,
+        database: Where | None = None,
         measure: Measure | None = None,
     ) -> Evaluation:
         """MAP if items have labels, and recall@K if there are pairs: both directions, beside chance.
@@ -235,8 +236,8 @@ class Library:
         self,
         recipes: Sequence[Recipe],
         seed: Int = 0,
-        queries: str | None = None,
-        database: str | None = None,
+        queries: Where | None = None,
+        database: Where | None = None,
     ) -> list[Evaluation]:
         """Fit and evaluate recipes on the same items, one space each; those that exist already are not fitted again."""
         return comparison.compare(self._session, recipes, seed, queries, database)

@@ -26,6 +26,7 @@ from xmr_core.library.session import QueryEncoder, Session
 from xmr_core.library.spaces import Space
 from xmr_core.recipes import Pipeline
 from xmr_core.search import reranking
+from xmr_core.search.condition import Where, as_condition
 from xmr_core.search.hits import check_search
 from xmr_core.types import (
     IMAGE,
@@ -248,7 +249,7 @@ def search(
     item: Int | None = None,
     k: Int | None = None,
     within: Float | None = None,
-    where: str | None = None,
+    where: Where | None = None,
     modality: str | None = None,
     space: str | None = None,
     exact: bool = False,
@@ -261,6 +262,7 @@ def search(
     k = 10 if k is None and within is None else k
     k, within = check_search(k, within)
     rerank = reranking.check_rerank(rerank, k, within)
+    condition = None if where is None else as_condition(where)
     loaded = session.space(space)
     with session.run():
         queries = asked(session, loaded, text, image, vector, item, keep=explain or bool(rerank))
@@ -268,7 +270,7 @@ def search(
         target = _target(loaded, queries.modality) if modality is None else modality
         explained = _explained(session, loaded, queries) if explain else None
         candidates = _candidates(loaded, target, rerank, k) if rerank else k
-        hits = find(session, loaded, queries.embeddings, target, candidates, within, where, exact)
+        hits = find(session, loaded, queries.embeddings, target, candidates, within, condition, exact)
         if rerank and k is not None:
             hits = reranking.rerank(hits, queries.restorable, loaded.codes(target), loaded.pipeline.restore, k)
     return Results(hits, session.store, target, loaded.name, explained, unknown)
@@ -310,7 +312,7 @@ def attend(
     text: Texts | None,
     image: Images | None,
     item: Int | Ids | None,
-    where: str | None,
+    where: Where | None,
     space: str | None,
     keep: bool,
 ) -> list[Attention]:
@@ -320,7 +322,7 @@ def attend(
     if keep and item is None and where is None:
         raise DataError("attention: only that of stored items is kept; give item or where")
     loaded = session.space(space)
-    chosen = session.store.ids(where=where) if where is not None else item
+    chosen = session.store.ids(where=as_condition(where)) if where is not None else item
     with session.run():
         if chosen is None:
             seen = Asked(loaded.pipeline, _new_items(session, loaded, text, image)).attention

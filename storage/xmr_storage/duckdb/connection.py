@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmr_core.errors import DataError, LockedError, StorageError
 from xmr_storage.connection import Connection
+from xmr_storage.duckdb.conditions import check_condition
 from xmr_storage.duckdb.instances import acquire, first_line
 from xmr_storage.quoting import literal, quoted
 
@@ -116,16 +117,15 @@ class DuckDBConnection(Connection):
         with self.lock:
             return _arrow_of(self.execute(query, parameters))
 
-    def condition(self, query: str, parameters: Any) -> pa.Table:
+    def condition(self, text: str, query: str, parameters: Any) -> pa.Table:
         import duckdb
 
         self.instance.require_process()
         with self.lock:
             try:
-                statements = self.raw.extract_statements(query)
-                if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                    raise DataError("expected one condition")
-                return _arrow_of(self.raw.execute(query, parameters))
+                check_condition(self.raw, text)
+                values = [list(value) if isinstance(value, tuple) else value for value in parameters]
+                return _arrow_of(self.raw.execute(query, values))
             except duckdb.ConnectionException as error:
                 raise StorageError(f"{self.url}: {first_line(error)}") from error
             except duckdb.Error as error:

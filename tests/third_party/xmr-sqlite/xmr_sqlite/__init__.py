@@ -88,7 +88,9 @@ class SQLiteConnection(Connection):
             names, rows = [column[0] for column in found.description], found.fetchall()
         return pa.table({name: pa.array([row[i] for row in rows]) for i, name in enumerate(names)})
 
-    def condition(self, query: str, parameters: Sequence[Any]) -> pa.Table:
+    def condition(self, text: str, query: str, parameters: Sequence[Any]) -> pa.Table:
+        if any(isinstance(value, tuple) for value in parameters):
+            raise xmr.DataError("SQLite has no lists: write one parameter for each value")
         with self.lock:
             self.rows("SELECT 1")  # a closed database is another matter than a wrong condition
             self.raw.set_authorizer(_only_reading)
