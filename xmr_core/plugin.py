@@ -48,10 +48,12 @@ from xmr_core.options import (
 from xmr_core.progress import Run, current_run, encode_cached, use_run
 from xmr_core.recipes import fit_nested, nested_encoder
 from xmr_core.registry import component
+from xmr_core.search.digests import array_digest, file_digest
 from xmr_core.search.distances import (
     Scan,
     distances,
     hamming_counts,
+    own_distances,
     pair_distances,
     reach,
     true_cells,
@@ -64,7 +66,8 @@ from xmr_core.search.index import Index
 from xmr_core.search.indexer import Indexer
 from xmr_core.search.reranking import rerank
 from xmr_core.search.rotations import hyperplanes, itq, principal_axes, random_rotation
-from xmr_core.search.vector_indexer import VectorIndex, VectorIndexer, cosine_form, vector_form
+from xmr_core.search.selection import Remembered, Selection
+from xmr_core.search.vector_indexer import ScanIndex, VectorIndex, VectorIndexer, cosine_form, vector_form
 from xmr_core.sql import SqlForm
 from xmr_core.store import Store
 from xmr_core.types import (
@@ -128,10 +131,13 @@ __all__ = [
     "Questions",
     "Range",
     "Rate",
+    "Remembered",
     "Rule",
     "Run",
     "Scan",
+    "ScanIndex",
     "Seed",
+    "Selection",
     "SqlForm",
     "State",
     "StateError",
@@ -142,6 +148,7 @@ __all__ = [
     "VectorMetric",
     "Widths",
     "accuracies",
+    "array_digest",
     "as_array",
     "as_bits",
     "as_float",
@@ -161,6 +168,7 @@ __all__ = [
     "distances",
     "empty_hits",
     "encode_cached",
+    "file_digest",
     "fit_nested",
     "frequent_answers",
     "hamming_counts",
@@ -173,6 +181,7 @@ __all__ = [
     "nearest",
     "nested_encoder",
     "options_of",
+    "own_distances",
     "pack_bits",
     "pair_distances",
     "positions_of",

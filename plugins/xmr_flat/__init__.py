@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import xmr_core as xmr
-from xmr_core.plugin import VectorIndex, VectorIndexer
+from xmr_core.plugin import ScanIndex, VectorIndexer
 
 
 class Flat(VectorIndexer):
@@ -18,7 +18,7 @@ class Flat(VectorIndexer):
     def build(self, codes: xmr.Codes) -> xmr.Index:
         """A scan that keeps no copy of the vectors: a matrix product in float32 finds candidates, float64 decides and
         proves that none is missed. Raises NotFittedError, DataError."""
-        return VectorIndex(self, codes)
+        return ScanIndex(self, codes)
 
 
 @xmr.hookimpl

@@ -58,11 +58,15 @@ class HammingIndex(xmr.Index):
     def _search(
         self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> xmr.Hits:
-        codes = self.codes if positions is None else self.codes.take(positions)
+        codes = self.codes if positions is None else self.chosen(positions)
         if k is None:
             assert within is not None  # one of the two is given
             return _within(queries.values, codes, within)
         return (_sorted if k * SORTS_FROM >= len(codes) else _counted)(queries.values, codes, k)
+
+    def extend(self, codes: xmr.Codes) -> bool:
+        self.codes = self.codes.extended(codes)
+        return True
 
     def _checked(self, queries: xmr.Embeddings) -> xmr.Embeddings:
         return _of_width(super()._checked(queries), self.codes)

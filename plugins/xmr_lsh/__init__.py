@@ -75,8 +75,12 @@ class Lsh(VectorIndexer[LshConfig]):
 
     def tables(self, vectors: Floats, longest: float) -> Tables | None:
         """Tables of vectors (n, d), of which the longest has this length; None where there are none."""
-        keys = [keys_of(self.margins(self._items(block, longest))) for block in _blocks(vectors, HASHED)]
+        keys = [self.keys(block, longest) for block in _blocks(vectors, HASHED)]
         return Tables(np.concatenate(keys), self.state["normals"].shape[2]) if keys else None
+
+    def keys(self, vectors: Floats, longest: float) -> Places:
+        """(n, t): the bucket of each vector in each table."""
+        return keys_of(self.margins(self._items(vectors, longest)))
 
     def _items(self, vectors: Floats, longest: float) -> Floats:
         return on_sphere(vectors, longest) if self.metric == "ip" else _directed(vectors, self.metric)
@@ -120,6 +124,15 @@ class LshIndex(VectorIndex):
     def __init__(self, indexer: Lsh, codes: xmr.Codes) -> None:
         super().__init__(indexer, codes)
         self.tables = indexer.tables(self.scan.vectors, self.scan.longest)
+
+    def extend(self, codes: xmr.Codes) -> bool:
+        """Hashes what is new. Not where it is longer than all before, under ip: hashes are relative to the longest."""
+        vectors, longest = self.indexer.vectors(codes), self.scan.longest
+        if self.tables is None or (self.indexer.metric == "ip" and _longest(vectors) > longest):
+            return False
+        self.tables = self.tables.extended(self.indexer.keys(vectors, longest), self.indexer.state["normals"].shape[2])
+        self.grow(codes)
+        return True
 
     def _search(
         self, queries: xmr.Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None

@@ -6,6 +6,7 @@ Letters: n items, q queries, t tables, p planes a table, s probes a table.
 from __future__ import annotations
 
 import functools
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,27 @@ class Tables:
         small = keys.astype(np.uint16) if planes <= 16 else keys  # which numpy sorts by radix
         orders = np.stack([np.argsort(small[:, table], kind="stable") for table in range(tables)])  # (t, n)
         numbers = (np.take_along_axis(keys.T, orders, axis=1) + _offsets(tables, planes)).ravel()
+        self._fill(numbers, orders.astype(np.int32).ravel())
+
+    def extended(self, keys: Integers, planes: int) -> Tables:
+        """These tables with more items, whose buckets are `keys` (m, t)."""
+        tables = copy(self)
+        tables._extend(keys, planes)
+        return tables
+
+    def _extend(self, keys: Integers, planes: int) -> None:
+        m, t = keys.shape
+        new = (keys.T + _offsets(t, planes)).ravel()  # (t * m,)
+        order = np.argsort(new, kind="stable")
+        items = np.tile(len(self.postings) // t + np.arange(m, dtype=np.int32), t)[order]
+        numbers = np.repeat(self.buckets, np.diff(self.starts))  # (n * t,) the bucket of each posting
+        places = np.searchsorted(numbers, new[order], side="right")  # an item is larger than those before it
+        self._fill(np.insert(numbers, places, new[order]), np.insert(self.postings, places, items))
+
+    def _fill(self, numbers: Integers, postings: NDArray[np.int32]) -> None:
+        """Take postings, and the numbers of their buckets, ascending."""
         first = np.flatnonzero(np.diff(numbers, prepend=-1))
-        self.postings = orders.astype(np.int32).ravel()
-        self.buckets = numbers[first]
-        self.starts = np.append(first, len(numbers))
+        self.postings, self.buckets, self.starts = postings, numbers[first], np.append(first, len(numbers))
 
     def candidates(self, margins: Floats, probes: int) -> tuple[Integers, Integers]:
         """The items in the `probes` nearest buckets of each table, of queries with these `margins` (q, t, p).

@@ -78,6 +78,17 @@ class PQIndex(Index):
         self.longest = float(np.sqrt(indexer.norms.max(axis=1).sum()))  # no code stands for a longer vector
         self.scanner, *self.held = _scanner(indexer, codes)
 
+    def extend(self, codes: Codes) -> bool:
+        """Appends to a plain scan and to inverted lists; fast scan packs its codes together once and for all."""
+        if self.indexer.config.fast or not len(codes):
+            return False
+        if "lists" in self.indexer.state:
+            _into_lists(self.scanner, self.held[0], self.indexer, codes)
+        else:
+            self.scanner.add_sa_codes(_packed(self.indexer, codes))
+        self.codes = self.codes.extended(codes)
+        return True
+
     def _search(
         self, queries: Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> Hits:
@@ -137,14 +148,20 @@ def _inverted(indexer: Quantizes, codes: Codes) -> tuple[Any, ...]:
     inverted = faiss.IndexIVFPQ(probed, indexer.dim, len(centroids), config.parts, config.bits, _faiss_metric(indexer))
     inverted.by_residual = False
     _fill(inverted, indexer)
-    packed = _packed(indexer, codes)
-    for number, places in enumerate(_members(by_l2, indexer, codes)):
-        entries = np.ascontiguousarray(packed[places])
-        inverted.invlists.add_entries(number, len(places), faiss.swig_ptr(places), faiss.swig_ptr(entries))
-    inverted.ntotal = len(codes)
+    _into_lists(inverted, by_l2, indexer, codes)
     scanner = faiss.IndexIVFPQFastScan(inverted) if config.fast else inverted
     scanner.nprobe = min(config.probes, len(centroids))
-    return scanner, probed, inverted
+    return scanner, by_l2, probed, inverted
+
+
+def _into_lists(inverted: Any, by_l2: Any, indexer: Quantizes, codes: Codes) -> None:
+    """Put codes into their lists, numbered on from those that are there."""
+    faiss, packed, first = require_faiss(), _packed(indexer, codes), inverted.ntotal
+    for number, places in enumerate(_members(by_l2, indexer, codes)):
+        if len(places):
+            entries, numbers = np.ascontiguousarray(packed[places]), places + first
+            inverted.invlists.add_entries(number, len(places), faiss.swig_ptr(numbers), faiss.swig_ptr(entries))
+    inverted.ntotal = first + len(codes)
 
 
 def _members(lists: Any, indexer: Quantizes, codes: Codes) -> list[NDArray[np.int64]]:

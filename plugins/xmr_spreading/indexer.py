@@ -160,13 +160,19 @@ class LatticeIndex(xmr.Index):
             parts += [group.hits() for group in groups]
         return stacked(parts, k)
 
+    def extend(self, codes: xmr.Codes) -> bool:
+        if self.points is not None:
+            self.points = np.concatenate([self.points, self.indexer.points(codes)])
+        self.codes = self.codes.extended(codes)
+        return True
+
     def _checked(self, queries: xmr.Embeddings) -> xmr.Embeddings:
         return self.indexer.of_width(queries, self.codes.layout.dim)
 
     def _at(self, positions: Positions) -> LatticeIndex:
         """The same over the codes at these positions alone."""
         points = None if self.points is None else self.points[positions]
-        return LatticeIndex(self.indexer, self.codes.take(positions), points)
+        return LatticeIndex(self.indexer, self.chosen(positions), points)
 
     def _blocks(self) -> Iterator[tuple[Positions, NDArray[np.int8]]]:
         """Ids and points, block by block."""

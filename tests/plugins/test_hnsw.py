@@ -104,7 +104,7 @@ def test_equal_vectors_are_grouped_in_the_order_of_their_first() -> None:
 
 
 def test_groups_expand_to_their_first_allowed_members() -> None:
-    groups = Groups(np.array([0, 2, 5, 1, 4, 3]), np.array([0, 3, 5, 6]))
+    groups = Groups(np.array([0, 2, 5, 1, 4, 3]), np.array([0, 3, 5, 6]), np.zeros(6))
     members, owners = groups.expanded(np.array([2, 0]), 2)
     np.testing.assert_array_equal(members, [3, 0, 2])
     np.testing.assert_array_equal(owners, [0, 1, 1])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError, StateError
+from xmr_core.search.digests import array_digest
 
 __all__ = ["Codes", "Column", "Layout", "words_of"]
 
@@ -21,6 +23,7 @@ SIZES = {  # bytes of a number in a packed row
     "bytes": 1,
 }
 TAKEN = ("item_id", "modality", "wanted")
+LEAST_ROOM = 1024  # rows that arrays with room to grow have to spare, or an eighth of what they hold
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,38 @@ class Layout:
             raise StateError(f"a stored layout is damaged: {error}") from None
 
 
+@dataclass(eq=False)
+class _Room:
+    """Arrays with room behind the rows in use. What is in use never changes, so codes that end earlier stay true."""
+
+    ids: NDArray[np.int64]  # (capacity,)
+    values: NDArray[np.uint8]  # (capacity, nbytes)
+    used: int
+
+    @classmethod
+    def over(cls, rows: int, nbytes: int) -> _Room:
+        """Room for so many rows and an eighth more. The system gives memory to what is written alone."""
+        capacity = rows + max(LEAST_ROOM, rows // 8)
+        return cls(np.empty(capacity, np.int64), np.empty((capacity, nbytes), np.uint8), 0)
+
+    def append(self, codes: Codes) -> None:
+        """Write rows behind those in use."""
+        rows = slice(self.used, self.used + len(codes))
+        self.ids[rows], self.values[rows] = codes.ids, codes.values
+        self.used = rows.stop
+
+    def codes(self, layout: Layout) -> Codes:
+        """The rows in use."""
+        made = Codes(self.ids[:0], self.values[:0], layout)
+        for name, value in (
+            ("ids", _read_only(self.ids[: self.used])),
+            ("values", self.values[: self.used]),
+            ("_room", self),
+        ):
+            object.__setattr__(made, name, value)
+        return made
+
+
 @dataclass(frozen=True, eq=False)
 class Codes:
     """What is stored: `ids` (n,) int64 ascending and unique, `values` (n, layout.nbytes) uint8."""
@@ -151,9 +186,10 @@ class Codes:
     ids: NDArray[np.int64]
     values: NDArray[np.uint8]
     layout: Layout
+    _room: _Room | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ids = np.ascontiguousarray(self.ids, np.int64)
+        ids = _read_only(self.ids)
         want = (len(ids), self.layout.nbytes)
         if self.values.dtype != np.uint8 or self.values.shape != want:
             raise DataError(f"codes: expected uint8 {want}, got {self.values.dtype} {self.values.shape}")
@@ -168,6 +204,34 @@ class Codes:
     def take(self, positions: Any) -> Codes:
         """The codes at these (ascending) positions."""
         return Codes(self.ids[positions], self.values[positions], self.layout)
+
+    def extended(self, more: Codes) -> Codes:
+        """These codes and `more`, of larger ids alone; the memory is shared. It costs what `more` costs: there is room
+        behind these, and where there is none they are moved once to where there is. Raises DataError."""
+        if more.layout != self.layout or (len(self) and len(more) and more.ids[0] <= self.ids[-1]):
+            raise DataError("codes: only those of the same layout and of larger ids can be appended")
+        room = self._room
+        if room is None or room.used != len(self) or room.used + len(more) > len(room.ids):
+            room = _Room.over(len(self) + len(more), self.layout.nbytes)
+            room.append(self)
+        room.append(more)
+        return room.codes(self.layout)
+
+    def merged(self, more: Codes) -> Codes:
+        """These codes and `more`, of other ids, in the order of their ids."""
+        order = np.argsort(np.concatenate([self.ids, more.ids]), kind="stable")
+        ids, values = np.concatenate([self.ids, more.ids]), np.concatenate([self.values, more.values])
+        return Codes(ids[order], values[order], self.layout)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of ids and values."""
+        return self.ids.nbytes + self.values.nbytes
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells these codes from others, and from damaged ones."""
+        return array_digest(self.ids, self.values)
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -197,6 +261,13 @@ class Codes:
         vectors = np.ascontiguousarray(vectors, "<f4")
         layout = Layout.vectors(vectors.shape[1])
         return Codes(ids, vectors.view(np.uint8).reshape(len(vectors), layout.nbytes), layout)
+
+
+def _read_only(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ids, contiguous, as a view that cannot be written to."""
+    view = np.ascontiguousarray(ids, np.int64).view()
+    view.flags.writeable = False
+    return view
 
 
 def _dtype(column: Column) -> np.dtype[Any]:

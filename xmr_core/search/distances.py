@@ -5,6 +5,7 @@ computed, equal vectors are equally far, and a vector is at 0 from itself, also 
 
     distances(queries, vectors, "cosine")                  # (q, n), all pairs
     pair_distances(queries, vectors, rows, places, "l2")   # (p,), chosen pairs: queries[rows[i]] to vectors[places[i]]
+    own_distances(queries, vectors, places, "l2")          # (q, c), each query to candidates of its own
     Scan(vectors, ids, "ip").search(queries, k=10)         # Hits, exact, at the speed of a float32 matrix product
     hamming_counts(queries, codes)                         # (q, n), differing bits
 
@@ -13,6 +14,7 @@ Letters: q queries, n vectors, d dimensions, p pairs, k hits, b bytes of a code.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ __all__ = [
     "Scan",
     "distances",
     "hamming_counts",
+    "own_distances",
     "pair_distances",
     "reach",
     "true_cells",
@@ -72,6 +75,32 @@ def pair_distances(queries: Floats, vectors: Floats, rows: Positions, places: Po
         else:
             zero = ~(q.any(axis=1) & x.any(axis=1))
             result[part] = np.where(zero, 1, _squared_gaps(unit(q), unit(x), SAME) / 2)
+    return result
+
+
+def own_distances(queries: Floats, vectors: Floats, places: Positions, metric: Metric) -> Floats:
+    """(q, c): the distances of each query to candidates of its own, `vectors[places]` (q, c), as `distances` gives
+    them."""
+    q, c = places.shape
+    d = queries.shape[1]
+    result = np.empty((q, c), np.float32)
+    step = max(1, CHUNK // max(1, c * d))
+    for start in range(0, q, step):
+        rows = slice(start, start + step)
+        found, own = vectors[places[rows]], queries[rows, None]  # (step, c, d), (step, 1, d)
+        if metric == "ip":
+            products = np.einsum("qcd,qd->qc", found.astype(np.float64), queries[rows].astype(np.float64))
+            result[rows] = np.negative(products)
+            continue
+        if metric == "cosine":
+            found = unit(found.reshape(-1, d).astype(np.float64)).reshape(found.shape)
+            own = unit(queries[rows].astype(np.float64))[:, None]
+        gaps = np.subtract(own, found, dtype=np.float64).reshape(-1, d)
+        squared = np.einsum("pd,pd->p", gaps, gaps).reshape(-1, c)
+        if metric == "cosine":
+            zero = ~(own.any(axis=2) & found.any(axis=2))
+            squared = np.where(zero, 2, np.where(squared < SAME, 0, squared)) / 2
+        result[rows] = squared if metric == "cosine" else np.sqrt(squared)
     return result
 
 
@@ -156,12 +185,38 @@ class Scan:
 
     def __init__(self, vectors: Floats, ids: Positions, metric: Metric) -> None:
         self.vectors, self.ids, self.metric = vectors, ids, metric
-        self.squares = _squares(vectors)  # (n,)
-        self.longest = float(np.sqrt(self.squares.max(initial=0)))
-        self.safe = _float32_holds(vectors, self.squares)
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @cached_property
+    def squares(self) -> Floats:
+        """(n,) squared lengths; like what follows from them, known when a scan first takes place."""
+        return _squares(self.vectors)
+
+    @cached_property
+    def longest(self) -> float:
+        """The greatest length."""
+        return float(np.sqrt(self.squares.max(initial=0)))
+
+    @cached_property
+    def safe(self) -> bool:
+        """True where float32 arithmetic is as good as `reach` says."""
+        return _float32_holds(self.vectors, self.squares)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors, and of what is kept beside them."""
+        return self.vectors.nbytes + self.ids.nbytes + 4 * len(self)
+
+    def extended(self, vectors: Floats, ids: Positions) -> Scan:
+        """A scan over vectors and ids that begin with those of this one; it costs what is new."""
+        scan, new = Scan(vectors, ids, self.metric), vectors[len(self) :]
+        if "squares" in self.__dict__:
+            scan.__dict__["squares"] = np.concatenate([self.squares, _squares(new)])
+        if "safe" in self.__dict__:
+            scan.__dict__["safe"] = self.safe and _float32_holds(new, _squares(new))
+        return scan
 
     def at(self, places: Positions) -> Scan:
         """The same over the vectors at these places alone, which are copied."""

@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.search.hits import check_search, exhaustive
-from xmr_core.search.index import Index
-from xmr_core.search.indexer import Indexer
+from xmr_core.search.index import Compares, Index
 from xmr_core.types import Codes, Embeddings, Hits
 
 __all__ = ["ExactIndex", "nearest"]
 
 
-def nearest(indexer: Indexer, queries: Embeddings, codes: Codes, k: int | None, within: float | None = None) -> Hits:
+def nearest(indexer: Compares, queries: Embeddings, codes: Codes, k: int | None, within: float | None = None) -> Hits:
     """The exact hits of queries over codes by `indexer.distances`, in blocks: 64 MB whatever the collection's size."""
     return exhaustive(indexer.distances, queries, codes, *check_search(k, within))
 

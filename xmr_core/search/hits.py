@@ -16,10 +16,12 @@ from xmr_core.options import as_float, as_int
 from xmr_core.types import Codes, Embeddings, Hits, as_array
 
 __all__ = [
+    "as_among",
     "check_search",
     "empty_hits",
     "exhaustive",
     "hits_of_pairs",
+    "joined",
     "positions_of",
     "put",
     "select",
@@ -27,6 +29,7 @@ __all__ = [
     "trimmed",
 ]
 
+LAST = np.iinfo(np.int64).max
 BLOCK_CELLS = 1 << 24  # distances that an exhaustive search holds at once: 64 MB of float32
 
 Floats = NDArray[np.float32]
@@ -45,15 +48,20 @@ def empty_hits(q: int, k: int, exact: bool = True) -> Hits:
     return Hits(np.full((q, k), -1, np.int64), np.full((q, k), np.inf, np.float32), exact)
 
 
+def as_among(among: object) -> Positions:
+    """Ids (n,) int64, ascending and unique. Raises DataError where they are not a list of whole numbers."""
+    array = as_array(among, "among")
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise DataError(f"among: expected ids, whole numbers of shape (n,), got {array.dtype} {array.shape}")
+    ids = array.astype(np.int64, copy=False)
+    ascending = (ids[1:] > ids[:-1]).all()  # sorting is most of the work, so it is done only where it is wanted
+    return ids if ascending else np.unique(ids)
+
+
 def positions_of(ids: Positions, among: object) -> Positions:
     """Positions in `ids` (n,) ascending of those of `among` that are there, ascending. Raises DataError where `among`
     is not a list of whole numbers."""
-    among = as_array(among, "among")
-    if among.ndim != 1 or (among.size and among.dtype.kind not in "iu"):
-        raise DataError(f"among: expected ids, whole numbers of shape (n,), got {among.dtype} {among.shape}")
-    among = among.astype(np.int64, copy=False)
-    if not (among[1:] > among[:-1]).all():  # sorting is most of the work, so it is done only where it is wanted
-        among = np.unique(among)
+    among = as_among(among)
     places = np.searchsorted(ids, among)
     places = places[places < len(ids)] if len(ids) else places[:0]
     found: Positions = places[ids[places] == among[: len(places)]]
@@ -113,6 +121,16 @@ def _merged(a: Hits, b: Hits, k: int | None) -> Hits:
     distances = np.concatenate([a.distances, b.distances], axis=1)
     ids = np.concatenate([a.ids, b.ids], axis=1)
     return select(distances, ids, k, within=None if k is not None else float(np.finfo(np.float32).max))
+
+
+def joined(a: Hits, b: Hits, k: int | None) -> Hits:
+    """The k nearest of two hits of the same queries that share no id; all, where k is None. Rows of either may be in
+    any order, with -1 and inf anywhere."""
+    ids = np.concatenate([a.ids, b.ids], axis=1)
+    distances = np.concatenate([a.distances, b.distances], axis=1)
+    order = np.lexsort((np.where(ids < 0, LAST, ids), distances), axis=1)[:, :k]  # what is missing goes to the end
+    rows = np.arange(len(ids))[:, None]
+    return Hits(ids[rows, order], distances[rows, order], a.exact and b.exact)
 
 
 def hits_of_pairs(

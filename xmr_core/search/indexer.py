@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xmr_core.components import C, Component
 from xmr_core.errors import ConfigError, SpaceMismatchError
+from xmr_core.search.exact import ExactIndex
 from xmr_core.search.index import Index
 from xmr_core.sql import SqlForm
 from xmr_core.types import Codes, Embeddings, Layout, Metric
@@ -49,6 +50,11 @@ class Indexer(Component[C], ABC):
     @abstractmethod
     def build(self, codes: Codes) -> Index:
         """An index over codes; codes of no rows give an index that finds nothing."""
+
+    def exhaustive(self, codes: Codes) -> Index:
+        """An index over codes that misses nothing and needs no building: what `exact=True` searches, and what came
+        since an index was built. Override where there is a quicker one than by `distances`."""
+        return ExactIndex(self, codes)
 
     @abstractmethod
     def distances(self, queries: Embeddings, codes: Codes) -> NDArray[np.float32]:

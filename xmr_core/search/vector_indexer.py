@@ -6,7 +6,7 @@ A subclass adds `build` (and what else it learns, in `fit`):
         name = "flat"
 
         def build(self, codes):
-            return VectorIndex(self, codes)        # exact; a subclass of it that skips what is far is quicker
+            return ScanIndex(self, codes)        # exact; a VectorIndex of yours that skips what is far is quicker
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from xmr_core.errors import DataError, SpaceMismatchError
 from xmr_core.search.distances import Scan, distances
 from xmr_core.search.index import Index
 from xmr_core.search.indexer import Indexer
+from xmr_core.search.selection import Remembered
 from xmr_core.sql import (
     Decoded,
     Derive,
@@ -40,7 +41,7 @@ from xmr_core.sql import (
 )
 from xmr_core.types import Codes, Embeddings, Hits, Layout, Metric
 
-__all__ = ["VectorIndex", "VectorIndexer", "cosine_form", "vector_form"]
+__all__ = ["ScanIndex", "VectorIndex", "VectorIndexer", "cosine_form", "vector_form"]
 
 
 class VectorIndexer(Indexer[C]):
@@ -90,6 +91,9 @@ class VectorIndexer(Indexer[C]):
             raise DataError(f"{self.name}: expected codes of {self.dim} dimensions, got {codes.layout.dim}")
         return codes.vectors
 
+    def exhaustive(self, codes: Codes) -> Index:
+        return ScanIndex(self, codes)
+
     def distances(self, queries: Embeddings, codes: Codes) -> NDArray[np.float32]:
         """(q, n) true distances."""
         return distances(self.queries(queries).values, codes.vectors, self.metric)
@@ -103,7 +107,7 @@ class VectorIndex(Index):
     """Exact search over all vectors, which are not copied; the base of indexes that look at fewer.
 
     A subclass's `_search` gives what it finds, and `_exhaustive` where a scan is as quick. A filter's vectors are
-    copied for the time of a search.
+    copied, for the time of a search or, where it comes again, as long as there is room for them.
     """
 
     indexer: VectorIndexer
@@ -111,6 +115,7 @@ class VectorIndex(Index):
     def __init__(self, indexer: VectorIndexer, codes: Codes) -> None:
         super().__init__(indexer, codes)
         self.scan = Scan(indexer.vectors(codes), codes.ids, indexer.metric)
+        self.filtered: Remembered[Scan] = Remembered()
 
     def _search(
         self, queries: Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
@@ -120,8 +125,21 @@ class VectorIndex(Index):
     def _exhaustive(
         self, queries: Embeddings, k: int | None, within: float | None, positions: NDArray[np.int64] | None
     ) -> Hits:
-        scan = self.scan if positions is None else self.scan.at(positions)
+        scan = self.scan if positions is None else self.filtered.of(positions, lambda: self.scan.at(positions))
         return scan.search(queries.values, k, within)
+
+    def grow(self, codes: Codes) -> None:
+        """Take codes of larger ids into the scan: what `extend` of a subclass begins with."""
+        self.codes = self.codes.extended(codes)
+        self.scan = self.scan.extended(self.indexer.vectors(self.codes), self.codes.ids)
+
+
+class ScanIndex(VectorIndex):
+    """A scan of all vectors, and nothing else: exact."""
+
+    def extend(self, codes: Codes) -> bool:
+        self.grow(codes)
+        return True
 
 
 def vector_form(
