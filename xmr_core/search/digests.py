@@ -64,7 +64,7 @@ def read_into(file: Path, array: NDArray[Any]) -> None:
 
 
 def _each(function: Callable[[Any], Any], blocks: Iterable[Any]) -> list[Any]:
-    """The results in order; in threads, where there are several blocks: the functions let go of the interpreter's lock."""
+    """The results in order; in threads, where there are several blocks: zlib and files let the interpreter run on."""
     listed = list(blocks)
     workers = min(len(listed), THREADS, os.cpu_count() or 1)
     if workers < 2:

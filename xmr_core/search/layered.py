@@ -5,7 +5,7 @@
     index.search(queries, 10)         # as if it had been built over what is there now
 
 So every indexer keeps up, a stranger's too, without its help. What came goes into the built index where that takes it
-(`Index.extend`), else into the layer, which is scanned. What went stays in the built index, and is left out of its hits:
+(`Index.extend`), else into the layer, which is scanned. What went stays in the built index and is left out of its hits:
 it is asked for as many more, so that hits are never short. A code that changed went, and came.
 
 Letters: q queries, k hits.
