@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import doctest
+import io
 import os
 import re
 import subprocess
@@ -25,17 +28,24 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 NOTE = re.compile(r"<!--\s*(?P<word>skip|run)(?::\s*(?P<reason>[^>]*?))?\s*-->\s*\Z")
+SEARCH = re.compile(
+    r"\.search\((?=[a-z])|^\$ xmr search |\bxmr\.(topk|within|like|batch|nearest|search)\w*\(", re.MULTILINE
+)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page, and the note in the HTML comment before it: `skip: reason`, or `run`."""
+    """A fenced block of a page, and the note in the HTML comment before it: `skip: reason`, or `run`.
+
+    `shows` is the text block that follows it: what it prints.
+    """
 
     language: str
     code: str
     line: int
     note: str
+    shows: str | None = None
 
 
 def read(page: Path) -> str:
@@ -43,34 +53,58 @@ def read(page: Path) -> str:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    for found in FENCE.finditer(page):
-        note = NOTE.search(page[: found.start()])
-        line = page[: found.start("code")].count("\n")
-        code = re.sub(rf"^{found['indent']}", "", found["code"], flags=re.MULTILINE)
-        yield Block(found["language"], code, line, note["word"] if note else "")
+    """The blocks of a page. A text block that directly follows another belongs to it, as what that one prints."""
+    found = list(FENCE.finditer(page))
+    for block, after in zip(found, [*found[1:], None], strict=True):
+        if block["language"] == "text":
+            continue
+        note = NOTE.search(page[: block.start()])
+        line = page[: block.start("code")].count("\n")
+        follows = after is not None and after["language"] == "text" and not page[block.end() : after.start()].strip()
+        shows = code(after) if after is not None and follows else None
+        yield Block(block["language"], code(block), line, note["word"] if note else "", shows)
+
+
+def code(block: re.Match[str]) -> str:
+    return re.sub(rf"^{block['indent']}", "", block["code"], flags=re.MULTILINE)
 
 
 def run(block: Block, namespace: dict[str, object], page: Path) -> None:
-    """Run a block: Python in the namespace, SQL on its variable `con`, and a console where the page asks for it."""
+    """Run a block, and compare what it prints with what the page shows, up to blanks; `...` stands for anything."""
     if block.note == "skip":
         return
+    printed = output(block, namespace, page)
+    if block.shows is not None:
+        flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        same = doctest.OutputChecker().check_output(block.shows, printed, flags)
+        assert same, f"{page.name}:{block.line}: the page shows\n{block.shows}\nbut this was printed\n{printed}"
+
+
+def output(block: Block, namespace: dict[str, object], page: Path) -> str:
+    """What a block prints: Python in the namespace, SQL on its variable `con`, a console where the page asks for it."""
     if block.language == "python":
-        exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
-    elif block.language == "sql":
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
+        return printed.getvalue()
+    if block.language == "sql":
         assert "con" in namespace, f"{page.name}:{block.line}: SQL is run on a variable `con`, which no block has made"
-        namespace["con"].execute(block.code).fetchall()  # type: ignore[attr-defined]
-    elif block.language == "console" and block.note == "run":
-        for line in block.code.splitlines():
-            if line.startswith("$ "):
-                shell(line[2:])
+        done = namespace["con"].execute(block.code)  # type: ignore[attr-defined]
+        rows = [[name for name, *_ in done.description], *done.fetchall()]
+        return "\n".join("  ".join(map(str, row)) for row in rows) + "\n"
+    commands = (
+        block.code.replace("\\\n", " ").splitlines() if block.language == "console" and block.note == "run" else []
+    )
+    return "".join(shell(command[2:].partition("  #")[0]) for command in commands if command.startswith("$ "))
 
 
-def shell(command: str) -> None:
+def shell(command: str) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     roots = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": roots}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": roots, "COLUMNS": "120"}
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -89,6 +123,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert {target for target in files if not (page.parent / target).exists()} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_search_of_a_page_shows_or_asserts_what_it_finds(page: Path) -> None:
+    searches = [block for block in blocks(read(page)) if SEARCH.search(block.code) and block.note != "skip"]
+    shown = [block for block in searches if block.language != "console" or block.note == "run"]
+    assert [block.line for block in shown if block.shows is None and "assert " not in block.code] == []
+
+
 def test_a_skipped_block_says_why() -> None:
     notes = [found for page in PAGES for found in re.finditer(r"<!--\s*skip(:[^>]*)?-->", read(page))]
     assert [found[0] for found in notes if not (found[1] or "").strip(": ")] == []
@@ -103,6 +144,15 @@ def test_blocks_are_found_with_their_notes() -> None:
         Block("sql", "SELECT 1\n", 6, "skip"),
         Block("console", "$ ls\n", 11, "run"),
     ]
+
+
+def test_a_text_block_is_what_the_block_before_it_prints() -> None:
+    page = "```python\nprint(1, 0.25)\n```\n\n```text\n1  0.2...\n```\n\nwords\n```text\nnot run\n```\n"
+    (block,) = blocks(page)
+    assert block.shows == "1  0.2...\n"
+    run(block, {}, Path("page.md"))
+    with pytest.raises(AssertionError, match=r"the page shows\s+2"):
+        run(dataclasses.replace(block, shows="2\n"), {}, Path("page.md"))
 
 
 def test_a_block_that_fails_names_its_page_and_line(tmp_path: Path) -> None:

@@ -74,6 +74,24 @@ def test_the_best_on_held_out_images_is_taken(aligned: xmr.Pairs, monkeypatch: p
     assert "chance 0.100" in str(choice)
 
 
+def test_trials_end_where_nothing_can_be_better_by_five_points(
+    aligned: xmr.Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "ALIGNED", VECTORS)
+    same = xmr.Pairs(aligned.images, xmr.Items("text", aligned.images.data), aligned.links)
+    choice = choosing._aligned(same, seed=0)
+    assert choice.recipe == VECTORS[0]
+    assert [trial.recall for trial in choice.trials] == [1.0, None]
+    assert "not tried: it cannot be better by five points" in str(choice)
+
+
+def test_of_few_images_twenty_are_held_out(aligned: xmr.Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "ALIGNED", VECTORS)
+    few = np.arange(45)
+    pairs = xmr.Pairs(aligned.images.take(few), aligned.texts.take(few), np.stack([few, few], axis=1))
+    assert choosing._aligned(pairs, seed=0).held_out == 20
+
+
 def test_the_simplest_is_taken_where_several_are_as_good(aligned: xmr.Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     twin = "precomputed(dim=8) >> identity >> flat"
     monkeypatch.setattr(choosing, "ALIGNED", (twin, VECTORS[0]))
