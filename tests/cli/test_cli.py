@@ -431,7 +431,7 @@ def test_a_file_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path, wo
         (["search", "red", "--where", "nonsense = 1"], "nonsense"),
         (["search", "red", "-k", "0"], "k=0"),
         (["search", "--item", "999"], "no such item"),
-        (["search", "--image", "gone.png"], "no such picture"),
+        (["search", "--image", "gone.png"], "no such image"),
         (["search", "red", "--html", "sheet.pdf"], ".html page"),
         (["search", "red", "--explain", "seen.png"], "weighs neither regions nor words"),
         (["evaluate", "--measure", "luck"], "luck"),

@@ -145,4 +145,4 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Cross-modal retrieval in one DuckDB file: pictures found by sentences, sentences by pictures."""
+    """Cross-modal retrieval in one DuckDB file: images found by text, captions found by image."""

@@ -47,11 +47,11 @@ def add(
         ),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out unreadable pictures and empty texts, and name them.")
+        bool, typer.Option("--skip-bad", help="Leave out unreadable images and empty texts, and name them.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Add pictures and sentences, and which go together.
+    """Add images and captions, and which go together.
 
     All of SOURCE is added or, on an error, nothing. Adding twice adds nothing; columns of known items are updated.
     New items get codes in every published space. SOURCE is a table (CSV, TSV, Parquet, JSON, Arrow) with an image, a
@@ -158,6 +158,14 @@ def fit(
     is explained. A recipe is an encoder, any number of fusers, and an indexer. Fitting under a known name makes a new
     version, and the old one serves until the new one is ready. A fit that was stopped resumes when the same command is
     given again.
+
+    Which recipe, by what you have:
+
+      captions     none: ridge, cca or contrastive is chosen; up to two minutes
+      embeddings   "precomputed(name='clip') >> flat": your model's own ranking
+      CLIP export  "onnx('clip/') >> flat": no captions, nothing is trained
+      labels       "dcmh(bits=64) >> sign >> hamming": 8 bytes an item, the same
+                   category, not the same content; minutes
 
     Examples:
 

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=ASK)
 def search(
     file: File,
-    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A sentence, in quotes.")] = None,
-    image: Annotated[Path | None, typer.Option("--image", help="A picture's file.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A text, in quotes.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="An image file.")] = None,
     item: Annotated[int | None, typer.Option("--item", help="The id of a stored item.")] = None,
     k: Annotated[int | None, typer.Option("-k", help="How many at most: 10, or all where --within is given.")] = None,
     within: Annotated[float | None, typer.Option("--within", help="Only those of this distance or less.")] = None,
     where: Where = None,
     value: Values = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="The kind to find, image or text; else the other kind.")
+        str | None, typer.Option("--modality", help="The modality to find, image or text; else the other one.")
     ] = None,
     space: SpaceNames = None,
     exact: Annotated[bool, typer.Option("--exact", help="Search exhaustively.")] = False,
@@ -39,13 +39,13 @@ def search(
         int, typer.Option("--rerank", help="Compare so many candidates again, by what their codes stand for.")
     ] = 0,
     html: Annotated[Path | None, typer.Option("--html", help="Write a contact sheet, a page to look at.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", help="Write the contact sheet as a picture.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Write the contact sheet as an image.")] = None,
     explain: Annotated[
-        Path | None, typer.Option("--explain", help="Write a picture of where the space looked, in query and hits.")
+        Path | None, typer.Option("--explain", help="Draw where the space looked, in the query and in its hits.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the nearest of the other kind: pictures for a sentence, sentences for a picture.
+    """Find the closest matches in the other modality: images for a text, captions for an image.
 
     A smaller distance is nearer. A condition never costs hits: k are found where k match.
 
@@ -61,9 +61,9 @@ def search(
       xmr search my.duckdb "a dog" --json | jq -r ".hits[].key"
     """
     if sum(given is not None for given in (text, image, item)) != 1:
-        raise typer.BadParameter("give one of: a sentence, --image, --item")
+        raise typer.BadParameter("give one of: a text, --image, --item")
     if image is not None and not image.is_file():
-        raise DataError(f"{image}: no such picture")
+        raise DataError(f"{image}: no such image")
     chosen = condition(where, value)
     with opened(file) as db:
         one, several = (None, space) if space and len(space) > 1 else (next(iter(space or ()), None), None)
@@ -109,11 +109,11 @@ def _facts(found: Results) -> dict[str, Any]:
 
 
 def print_hits(db: Library, found: Results) -> None:
-    """A table of hits: sentences, or pictures with a sentence of theirs and their files."""
+    """A table of hits: captions, or images with one of their captions and their files."""
     from xmr_core.explain.contact_sheet import captions
 
     said = captions(db, found)
-    columns = ["rank", "distance", "id", "key", "sentence"]
+    columns = ["rank", "distance", "id", "key", "caption"]
     rows = [[rank, hit.distance, hit.id, hit.key, said[hit.id]] for rank, hit in enumerate(found, 1)]
     if found.modality == IMAGE and any(hit.data for hit in found):
         columns.append("file")
@@ -139,7 +139,7 @@ def _write_sheet(db: Library, found: Results, query: object, path: Path) -> None
 
 
 def _content(db: Library, item: int) -> object:
-    """A stored item as a contact sheet takes it: a sentence, or a picture."""
+    """A stored item as a contact sheet takes it: a text, or an image."""
     import numpy as np
 
     modality = db.store.describe(np.array([item]))["modality"][0]
@@ -219,7 +219,7 @@ def sql(
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Run a SQL statement, with xmr.search and xmr.encode_text at hand.
+    """Run a SQL statement, which may call xmr.search and xmr.encode_text.
 
     The file is opened for reading, unless --write is given.
 

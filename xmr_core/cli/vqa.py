@@ -1,4 +1,4 @@
-"""The command that answers questions about pictures."""
+"""The command that answers questions about images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from xmr_core.cli.app import ASK, File, Json, app, opened
 def answer(
     file: File,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question, in quotes.")],
-    image: Annotated[Path | None, typer.Option("--image", help="The picture's file.")] = None,
-    item: Annotated[int | None, typer.Option("--item", help="The id of a stored picture.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="The image file.")] = None,
+    item: Annotated[int | None, typer.Option("--item", help="The id of a stored image.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many answers.")] = 5,
     name: Annotated[str | None, typer.Option("--name", help="The answerer; needed where there are several.")] = None,
     explain: Annotated[
-        Path | None, typer.Option("--explain", help="Write a picture of where it looked, in picture and question.")
+        Path | None, typer.Option("--explain", help="Draw where it looked, in the image and the question.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about a picture, by what `db.learn` has learnt (in Python: docs/answers.md).
+    """Answer a question about an image, with what `db.learn` has learned (in Python: docs/answers.md).
 
     Examples:
 

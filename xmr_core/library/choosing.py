@@ -1,9 +1,9 @@
 """A recipe that suits what a library holds, for `fit` without one: by what is there, and by held-out recall.
 
 The candidates are recipes as a user would write them; one whose components or weights are not installed is passed over.
-Where several fit, each is fitted on some nine tenths of the images and their captions and measured on the rest; the first
-in order (the simplest) is taken whose recall is within five points of the best. The trials end with one that no other can
-beat by more.
+Where several fit, each is fitted on some nine tenths of the images and their captions and measured on the rest; the
+first in order (the simplest) is taken whose recall is within five points of the best. The trials end with one that no
+other can beat by more.
 """
 
 from __future__ import annotations
