@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ __all__ = [
     "AttentionRows",
     "Changes",
     "ItemRows",
-    "LiveEncode",
-    "LiveSearch",
+    "Live",
+    "LiveQuery",
     "PartRecord",
     "RunRecord",
     "SpaceRecord",
@@ -37,9 +37,28 @@ __all__ = [
 ]
 
 
-# (text, k, space or None) -> ids and distances; (text, space or None) -> words of bits, or numbers of a vector
-LiveSearch = Callable[[str, int, str | None], tuple[list[int], list[float]]]
-LiveEncode = Callable[[str, str | None], list[int] | list[float]]
+@dataclass(frozen=True)
+class LiveQuery:
+    """What `xmr.search` in SQL asks for: one of `text` and `image` (a path). `k` None is all, `items` None is any."""
+
+    text: str | None = None
+    image: str | None = None
+    k: int | None = None
+    space: str | None = None
+    modality: str | None = None
+    within: float | None = None
+    items: Sequence[int] | None = None
+    exact: bool = False
+
+
+class Live(Protocol):
+    """What the live functions of a connection call: the search and the encoders of an open library."""
+
+    def search(self, query: LiveQuery) -> tuple[list[int], str, list[float]]:
+        """Ids, the modality they have, and distances, nearest first. Raises XmrError."""
+
+    def encode(self, text: str | None, image: str | None, space: str | None) -> list[int] | list[float]:
+        """The words of a code of bits, or the numbers of a vector. Raises XmrError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -415,8 +434,11 @@ class Store(ABC):
         """
         raise self._lacks("SQL statements")
 
-    def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
-        """Give a connection of the user's the functions `xmr.search` and `xmr.encode_text`, until it is closed."""
+    def live(self, connection: Any, live: Live) -> None:
+        """Give a connection the functions `xmr.search`, `xmr.encode_text` and their like; None means the store's own.
+
+        They call `live` until the store or the connection is closed.
+        """
         raise self._lacks("live functions")
 
     @classmethod

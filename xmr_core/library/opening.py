@@ -30,10 +30,11 @@ def open(url: str | Path, read_only: bool = False, progress: bool | None = None)
 
 
 def register(connection: object) -> Library:
-    """Give a database connection of yours the live functions `xmr.search` and `xmr.encode_text`.
+    """Give a database connection of yours the live functions: `xmr.search`, `xmr.encode_text` and their like.
 
-    The connection must be open on a file that holds a library; the functions live as long as it does and leave nothing
-    in the file. Returns the library behind them. Raises StorageError.
+    The connection must be open on a file that holds a library; each cursor is a connection of its own. The functions
+    leave nothing in the file, and work until the connection or the library is closed. Returns the library behind them.
+    Raises StorageError.
     """
     for entry in default().entries("store"):
         url = entry.component.url_of(connection)

@@ -17,6 +17,7 @@ from xmr_core.errors import DataError, LockedError, StorageError
 from xmr_core.store import RunRecord, Store
 from xmr_core.testing.contract import in_new_process, refuses, require_importable
 from xmr_core.testing.store_answerers import AnswererStoreLaws
+from xmr_core.testing.store_live import LiveStoreLaws
 from xmr_core.testing.store_samples import LARGE, LAYOUTS, attention_rows, fill, rows, sample_codes, sample_space, seen
 from xmr_core.types import IMAGE, TEXT, Layout
 
@@ -26,6 +27,7 @@ WRITER = """
 import importlib, sys
 from operator import attrgetter
 from xmr_core.errors import LockedError
+from xmr_core.testing.store_live import LiveStoreLaws
 from xmr_core.testing.store_samples import fill
 try:
     fill(attrgetter(sys.argv[2])(importlib.import_module(sys.argv[1])).open(sys.argv[3]))
@@ -44,7 +46,7 @@ class StoreCase:
         self.url = url or store.trial_url
 
 
-class StoreLaws(AnswererStoreLaws):
+class StoreLaws(AnswererStoreLaws, LiveStoreLaws):
     """One test a law; every one has a new database."""
 
     case: ClassVar[StoreCase]
@@ -438,12 +440,3 @@ class StoreLaws(AnswererStoreLaws):
         assert len(sizes) == 2 and min(sizes) > 0, f"compact: bytes before and after are wanted, got {sizes}"
         assert seen(store) == before
         store.put_items(rows(TEXT, [store.next_id()]), {})
-
-    def test_live_functions_are_made_or_refused(self, store: Store) -> None:
-        fill(store)
-        if not store.has_live_functions:
-            with refuses(StorageError, "live functions that it says it does not have"):
-                store.live(None, lambda text, k, space: ([], []), lambda text, space: [])
-            return
-        store.live(None, lambda text, k, space: ([3, 1], [0.5, 1.0]), lambda text, space: [7])
-        assert store.sql("SELECT item_id FROM xmr.search('a dog', 2)").fetchall() == [(3,), (1,)]

@@ -1,111 +1,255 @@
-"""Functions that want Python, given to a DuckDB connection: `xmr.search`, `xmr.encode_text`, `xmr.embed_text`.
+"""Functions that want Python, given to a DuckDB connection: `xmr.search`, `xmr.encode_text` and their like.
 
 A Python function does not persist, and a macro over one does, to fail in the next process. So these macros live in a
 database in memory, attached as `xmr_live`, in its schema xmr; and the connection's search path names both schemas xmr,
 the file's and this one, in which DuckDB then looks for `xmr.anything`, in that order. Nothing is written into the
 file, which may be open for reading only.
 
+A database instance, with all its connections, has one catalog of Python functions, which holds bare pointers to them:
+what is called after the connection that made it was closed must still be there. So the functions are those of this
+module, which are never gone; they and the macros are made once an instance and never replaced; and which library a
+connection asks is a variable of that connection, which the macros hand over. A library that was closed meanwhile is an
+error in our words. They answer faults instead of raising them, since DuckDB repeats the traceback of what is raised.
+
 What else was tried: a schema xmr in `temp` (DuckDB allows none), a database named xmr (then every `xmr.` is ambiguous),
 `temp.search` (not the name asked for), and a view or macro in the file (the trap).
 
-The price: `search_path` is the connection's, so each cursor of it registers anew and USE undoes it; and the tables of
-schema xmr are found by their bare names, after the user's own.
+The price: `search_path` and variables are the connection's, so each cursor of it registers for itself and USE undoes
+it; and the tables of schema xmr are found by their bare names, after the user's own.
 """
 
 from __future__ import annotations
 
+import itertools
+import threading
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from xmr_core.errors import DataError, StorageError
+from xmr_core.errors import DataError, StorageError, XmrError
+from xmr_core.store import Live, LiveQuery
+from xmr_storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
     import duckdb
 
-    from xmr_core.store import LiveEncode, LiveSearch
-
-__all__ = ["attach"]
+__all__ = ["LiveLibrary", "attach"]
 
 LIVE = "xmr_live"
+LIBRARY = "xmr_library"  # the variable of a connection that says which library it asks
+T = TypeVar("T")
+WORDS, NUMBERS = "words", "numbers"  # what an encoder gives: of bits, of a vector
+NOTHING = "STRUCT(xmr_nothing_has_this_type INTEGER)"
+CLOSED = "the library behind this connection is closed; open it, and register the connection with it: xmr.register(con)"
+
+_guard = threading.Lock()  # one connection at a time makes functions, as two would be a conflict of transactions
+_numbers = itertools.count(1)
+_libraries: weakref.WeakValueDictionary[str, LiveLibrary] = weakref.WeakValueDictionary()
 
 
-def attach(connection: duckdb.DuckDBPyConnection, search: LiveSearch, encode_text: LiveEncode) -> None:
-    """Give `connection` the live functions; a second time changes nothing.
+@dataclass(eq=False)
+class LiveLibrary:
+    """An open library as SQL asks it. Calls come from any thread that runs a statement, and take turns.
 
-    `search(text, k, space)` gives ids and distances, `encode_text(text, space)` the words of a code or the numbers of a
-    vector; `space` is None where the statement names none. They are called while the connection runs a statement, so
-    they must not use that very connection (it would wait for itself for ever): a cursor of it will do. Raises
-    StorageError where the connection is in a transaction that has written.
+    Connections that were registered keep it; `close` makes their functions say that it is closed.
+    """
+
+    url: str
+    live: Live
+    token: str = field(init=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, init=False)
+    kept_by: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet, init=False)  # connections
+
+    def __post_init__(self) -> None:
+        self.token = f"{self.url}#{next(_numbers)}"
+        _libraries[self.token] = self
+
+    def close(self) -> None:
+        """Answer no more."""
+        _libraries.pop(self.token, None)
+
+
+def attach(connection: duckdb.DuckDBPyConnection, library: LiveLibrary, keep: bool = True) -> None:
+    """Give `connection` the live functions of a library; a second time changes nothing.
+
+    The library is called while the connection runs a statement, so it must not use that very connection (it would wait
+    for itself for ever): a cursor of it will do. With `keep`, the connection keeps the library until it is closed.
+    Raises StorageError where they cannot be made.
     """
     import duckdb
 
     try:
-        connection.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {LIVE} (READ_WRITE)")
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LIVE}.xmr")
-        for statement in _macros(_functions(connection, search, encode_text)):
-            connection.execute(statement)
+        with _guard, connection.cursor() as maker:  # outside any transaction of the user's
+            _make(maker)
+        if keep:
+            _keep(connection, library)
+        connection.execute(f"SET VARIABLE {LIBRARY} = {literal(library.token)}")
         connection.execute("SET search_path = $1", [_search_path(connection)])
     except duckdb.Error as error:
         raise StorageError(f"register: the live functions cannot be made here: {error}") from error
 
 
-def _functions(
-    connection: duckdb.DuckDBPyConnection, search: LiveSearch, encode_text: LiveEncode
-) -> tuple[str, str, str]:
-    """The names of the three Python functions, made where they are not there.
-
-    They are the database's, which other connections share and none but the maker may remove; so each library has its
-    own, named by the identity of the object behind `search`, which lives as long as they do.
-    """
-    owner = id(getattr(search, "__self__", search))
-    names = f"xmr_search_{owner}", f"xmr_encode_{owner}", f"xmr_embed_{owner}"
+def _make(connection: Any) -> None:
+    """Make the functions and the macros of a database instance, if it has none."""
     known = "SELECT count(*) FROM duckdb_functions() WHERE function_name = $1"
-    if connection.execute(known, [names[0]]).fetchall() == [(0,)]:
-        text_and_space, hits = ["VARCHAR", "VARCHAR"], "STRUCT(item_id BIGINT, distance FLOAT)[]"
-        _create(connection, names[0], _hits_of(search), ["VARCHAR", "BIGINT", "VARCHAR"], hits)
-        words = _code_of(encode_text, int, "the space compares vectors: xmr.embed_text gives them")
-        _create(connection, names[1], words, text_and_space, "BIGINT[]")
-        vector = _code_of(encode_text, float, "the space compares bits: xmr.encode_text gives them")
-        _create(connection, names[2], vector, text_and_space, "FLOAT[]")
-    return names
+    for name, (function, parameters, returns) in FUNCTIONS.items():
+        if connection.execute(known, [name]).fetchall() == [(0,)]:
+            connection.create_function(name, function, parameters, returns, null_handling="special")
+    connection.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {LIVE} (READ_WRITE)")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LIVE}.xmr")
+    for statement in _macros():
+        connection.execute(statement)
 
 
-def _create(connection: Any, name: str, function: Callable[..., Any], parameters: list[str], returns: str) -> None:
-    connection.create_function(name, function, parameters, returns, null_handling="special")  # space may be NULL
+def _keep(connection: Any, library: LiveLibrary) -> None:
+    """Let a connection hold the library: as part of a function, which no call can reach, since nothing has its type."""
+    if connection in library.kept_by:
+        return
+
+    def keeper(nothing: object) -> int:
+        return id(library)
+
+    connection.create_function(f"xmr_keeps_{next(_numbers)}", keeper, [NOTHING], "BIGINT")
+    library.kept_by.add(connection)
 
 
-def _macros(functions: tuple[str, str, str]) -> list[str]:
-    search, encode, embed = functions
+# the functions, as DuckDB calls them
+
+HIT = "STRUCT(item_id BIGINT, modality VARCHAR, distance FLOAT, fault VARCHAR)[]"
+
+
+def _search(
+    token: str | None,
+    text: str | None,
+    image: str | None,
+    k: str | None,
+    space: str | None,
+    modality: str | None,
+    within: str | None,
+    items: list[int] | None,
+    exact: bool | None,
+) -> list[dict[str, Any]]:
+    """The hits of a query; one of a fault alone where there is one."""
+    if text is None and image is None:
+        return []
+
+    def found(live: Live) -> list[dict[str, Any]]:
+        query = LiveQuery(text, image, _whole(k), space, modality, _number(within), items, bool(exact))
+        ids, kind, distances = live.search(query)
+        pairs = zip(ids, distances, strict=True)
+        return [{"item_id": item, "modality": kind, "distance": d, "fault": None} for item, d in pairs]
+
+    hits, fault = _asked(token, found)
+    return [{**dict.fromkeys(("item_id", "modality", "distance")), "fault": fault}] if hits is None else hits
+
+
+def _encode(
+    token: str | None, kind: str, text: str | None, image: str | None, space: str | None
+) -> dict[str, Any] | None:
+    """The words or numbers that text or image is encoded as, or a fault."""
+    if text is None and image is None:
+        return None
+
+    def made(live: Live) -> list[int] | list[float]:
+        numbers = live.encode(text, image, space)
+        if numbers and isinstance(numbers[0], int) != (kind == WORDS):
+            other = ("embed", "vectors") if kind == WORDS else ("encode", "bits")
+            raise DataError(f"the space compares {other[1]}: xmr.{other[0]}_{'image' if text is None else 'text'}")
+        return numbers
+
+    numbers, fault = _asked(token, made)
+    words = numbers if kind == WORDS else None
+    return {"words": words, "numbers": None if kind == WORDS else numbers, "fault": fault}
+
+
+def _asked(token: str | None, ask: Callable[[Live], T]) -> tuple[T | None, str | None]:
+    """What a library answers, or what is wrong. Never raises: DuckDB would show a traceback."""
+    try:
+        library = _library(token)
+        with library.lock:
+            return ask(library.live), None
+    except XmrError as error:
+        return None, str(error)
+    except BaseException as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _library(named: str | None) -> LiveLibrary:
+    """The library of a token, or the only open one of a file that is named by its path or, without suffix, its name."""
+    if named is None:
+        raise StorageError("this connection is not registered: xmr.register(con) in Python gives it a library")
+    found = _libraries.get(named)
+    if found is not None:
+        return found
+    if "#" in named:
+        raise StorageError(CLOSED)
+    there = [library for library in list(_libraries.values()) if named in (library.url, Path(library.url).stem)]
+    if not there:
+        known = ", ".join(sorted({Path(library.url).stem for library in list(_libraries.values())}))
+        raise StorageError(f"library {named!r} is not open here; there are {known or 'none'}")
+    return there[-1]
+
+
+def _whole(k: str | None) -> int | None:
+    number = _number(k, "k")
+    if number is not None and number != int(number):
+        raise DataError(f"k={k}: expected a whole number, or NULL for all")
+    return None if number is None else int(number)
+
+
+def _number(text: str | None, name: str = "within") -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise DataError(f"{name}={text!r}: expected a number") from None
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
+    "xmr_live_search": (_search, [*["VARCHAR"] * 7, "BIGINT[]", "BOOLEAN"], HIT),
+    "xmr_live_encode": (_encode, ["VARCHAR"] * 5, "STRUCT(words BIGINT[], numbers FLOAT[], fault VARCHAR)"),
+}
+
+
+# the macros over them
+
+
+def _macros() -> list[str]:
     return [
-        f"""
-        CREATE OR REPLACE MACRO {LIVE}.xmr.search(query, k := 10, space := NULL) AS TABLE
-        SELECT h.hit.item_id AS item_id, h.hit.distance AS distance
-        FROM (SELECT unnest({search}(query, k, space)) AS hit) AS h
-        ORDER BY distance, item_id
-        """,
-        f"CREATE OR REPLACE MACRO {LIVE}.xmr.encode_text(query, space := NULL) AS {encode}(query, space)",
-        f"CREATE OR REPLACE MACRO {LIVE}.xmr.embed_text(query, space := NULL) AS {embed}(query, space)",
+        _search_macro("search", "query", "query::VARCHAR, NULL"),
+        _search_macro("search_image", "path", "NULL, path::VARCHAR"),
+        _encode_macro("encode_text", "query", WORDS, "query::VARCHAR, NULL"),
+        _encode_macro("embed_text", "query", NUMBERS, "query::VARCHAR, NULL"),
+        _encode_macro("encode_image", "path", WORDS, "NULL, path::VARCHAR"),
+        _encode_macro("embed_image", "path", NUMBERS, "NULL, path::VARCHAR"),
     ]
 
 
-def _hits_of(search: LiveSearch) -> Callable[[str | None, int | None, str | None], Any]:
-    def hits(text: str | None, k: int | None, space: str | None) -> list[dict[str, Any]]:
-        if text is None or k is None:
-            return []
-        ids, distances = search(text, k, space)
-        return [{"item_id": item, "distance": distance} for item, distance in zip(ids, distances, strict=True)]
-
-    return hits
+ASKED = f"coalesce(library, getvariable('{LIBRARY}'))::VARCHAR"
 
 
-def _code_of(encode_text: LiveEncode, kind: type[int] | type[float], otherwise: str) -> Callable[..., Any]:
-    def code(text: str | None, space: str | None) -> list[int] | list[float] | None:
-        numbers = None if text is None else encode_text(text, space)
-        if numbers and not isinstance(numbers[0], kind):
-            raise DataError(otherwise)
-        return numbers
+def _search_macro(name: str, given: str, query: str) -> str:
+    options = "space := NULL, modality := NULL, within := NULL, items := NULL, exact := FALSE, library := NULL"
+    arguments = "k::VARCHAR, space::VARCHAR, modality::VARCHAR, within::VARCHAR, items::BIGINT[], exact::BOOLEAN"
+    return f"""
+        CREATE MACRO IF NOT EXISTS {LIVE}.xmr.{name}({given}, k := 10, {options}) AS TABLE
+        SELECT h.hit.item_id AS item_id, h.hit.modality AS modality, h.hit.distance AS distance
+        FROM (SELECT unnest(xmr_live_search({ASKED}, {query}, {arguments})) AS hit) AS h
+        WHERE CASE WHEN h.hit.fault IS NULL THEN TRUE ELSE error('xmr.{name}: ' || h.hit.fault)::BOOLEAN END
+        ORDER BY h.hit.distance, h.hit.item_id
+        """
 
-    return code
+
+def _encode_macro(name: str, given: str, kind: str, query: str) -> str:
+    return f"""
+        CREATE MACRO IF NOT EXISTS {LIVE}.xmr.{name}({given}, space := NULL, library := NULL) AS (
+            SELECT CASE
+                WHEN e.answer.fault IS NULL THEN e.answer.{kind} ELSE error('xmr.{name}: ' || e.answer.fault)
+            END
+            FROM (SELECT xmr_live_encode({ASKED}, '{kind}', {query}, space::VARCHAR) AS answer) AS e
+        )
+        """
 
 
 def _search_path(connection: duckdb.DuckDBPyConnection) -> str:
@@ -121,10 +265,6 @@ def _search_path(connection: duckdb.DuckDBPyConnection) -> str:
         """,
         [LIVE],
     ).fetchall()
-    path = path or f"{_quoted(current)}.main"
-    wanted = [f"{_quoted(database)}.xmr" for (database,) in [*libraries, (LIVE,)]]
+    path = path or f"{quoted(current)}.main"
+    wanted = [f"{quoted(database)}.xmr" for (database,) in [*libraries, (LIVE,)]]
     return ",".join([path, *(entry for entry in wanted if not {entry, entry.replace('"', "")} & set(path.split(",")))])
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

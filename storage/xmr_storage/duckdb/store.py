@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from xmr_core.errors import DataError, StorageError
-from xmr_core.store import LiveEncode, LiveSearch, SpaceRecord
+from xmr_core.store import Live, SpaceRecord
 from xmr_storage.duckdb import codes
 from xmr_storage.duckdb.connection import DuckDBConnection
 from xmr_storage.duckdb.instances import first_line
@@ -17,6 +17,8 @@ from xmr_storage.store import SqlStore
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+    from xmr_storage.duckdb.live import LiveLibrary
 
 __all__ = ["DuckDBStore"]
 
@@ -32,6 +34,7 @@ class DuckDBStore(SqlStore):
     compacts: ClassVar[bool] = True
 
     db: DuckDBConnection
+    _live: LiveLibrary | None = None
 
     @classmethod
     def open(cls, url: str, read_only: bool = False) -> Self:
@@ -96,14 +99,22 @@ class DuckDBStore(SqlStore):
         except UnicodeEncodeError as error:
             raise DataError(f"the query is not valid Unicode: {error}") from error
 
-    def live(self, connection: Any, search: LiveSearch, encode_text: LiveEncode) -> None:
-        from xmr_storage.duckdb import live
+    def live(self, connection: Any, live: Live) -> None:
+        from xmr_storage.duckdb.live import LiveLibrary, attach
 
         with self.db.errors():
+            if self._live is None:
+                self._live = LiveLibrary(self.url, live)
             if connection is not None:
-                live.attach(connection, search, encode_text)
+                attach(connection, self._live)
             elif not self.db.has_cursor:  # once: in a transaction that has failed it could not be done again
-                live.attach(self.db.cursor(), search, encode_text)
+                attach(self.db.cursor(), self._live, keep=False)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+        super().close()
 
     @classmethod
     def url_of(cls, connection: Any) -> str | None:
