@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import StorageError
 from xmr_core.search.condition import Where
+from xmr_core.search.live import Live, LiveQuery
 from xmr_core.sql import SqlForm
 from xmr_core.types import Codes, Head, Items, Layout, Metric, Pairs
 
@@ -35,30 +36,6 @@ __all__ = [
     "SpaceRecord",
     "Store",
 ]
-
-
-@dataclass(frozen=True)
-class LiveQuery:
-    """What `xmr.search` in SQL asks for: one of `text` and `image` (a path). `k` None is all, `items` None is any."""
-
-    text: str | None = None
-    image: str | None = None
-    k: int | None = None
-    space: str | None = None
-    modality: str | None = None
-    within: float | None = None
-    items: Sequence[int] | None = None
-    exact: bool = False
-
-
-class Live(Protocol):
-    """What the live functions of a connection call: the search and the encoders of an open library."""
-
-    def search(self, query: LiveQuery) -> tuple[list[int], str, list[float]]:
-        """Ids, the modality they have, and distances, nearest first. Raises XmrError."""
-
-    def encode(self, text: str | None, image: str | None, space: str | None) -> list[int] | list[float]:
-        """The words of a code of bits, or the numbers of a vector. Raises XmrError."""
 
 
 @dataclass(frozen=True, eq=False)
