@@ -25,7 +25,7 @@ class Bow(xmr.Encoder[BowConfig]):
 
     name: ClassVar[str] = "bow"
     forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "vector"}
-    later: ClassVar[frozenset[str]] = frozenset({"stem"})
+    later: ClassVar[frozenset[str]] = frozenset({"stem", "segmenter"})
 
     @xmr.takes(BowConfig)
     def __init__(self) -> None: ...
@@ -61,13 +61,13 @@ class Bow(xmr.Encoder[BowConfig]):
         """The words of each text that a training text had, and those that none had, in their order."""
         self.require_modality(items.modality)
         self.require_fit()
-        texts = split(items, self.config.split, splitter=splitter_of(self.state))
+        texts = split(items, self.config.split, splitter=splitter_of(self.state), segmenter=self.config.segmenter)
         return parted(texts, set(self.state["words"].tolist()), stemmer(self.config.stem) or str)
 
     def _split(self, items: xmr.Items, splitter: int | None = None) -> Iterator[list[str]]:
         """The words of each text, as they were split when the vocabulary was learned; `splitter` where it is not."""
         version = splitter_of(self.state) if splitter is None else splitter
-        texts = split(items, self.config.split, bigrams=True, splitter=version)
+        texts = split(items, self.config.split, True, version, self.config.segmenter)
         stem = stemmer(self.config.stem)
         return texts if stem is None else (list(map(stem, words)) for words in texts)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from xmr_core.plugin import Range
+from xmr_words.segmenting import Segmenter
 
 __all__ = ["BowConfig", "WordsConfig"]
 
@@ -29,6 +30,10 @@ Stem = Literal[
     "swedish",
     "tamil",
     "turkish",
+]
+Segmented = Annotated[
+    Segmenter | None,
+    "how Chinese is cut into words: jieba by its dictionary (a second to load); None: characters, in bow with pairs",
 ]
 MinCount = Annotated[int, Range(1), "texts in which a word must occur; higher: fewer dimensions, rare words are lost"]
 
@@ -54,6 +59,7 @@ class BowConfig:
         "forms of a word as one: plural knows English plurals, a language takes its Snowball stemmer; None: as written",
     ] = None
     normalise: Annotated[bool, "vectors of length 1: long texts weigh no more than short ones"] = False
+    segmenter: Segmented = None
 
 
 @dataclass(frozen=True)
@@ -69,3 +75,4 @@ class WordsConfig:
     max_tokens: Annotated[
         int, Range(1, 65_536), "words of a text that are read, the rest is not; a batch is as wide as its longest text"
     ] = 128
+    segmenter: Segmented = None

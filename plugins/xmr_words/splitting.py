@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
+from xmr_words.segmenting import Segmenter
+from xmr_words.segmenting import segmenter as load_segmenter
 
 __all__ = ["PATTERNS", "SPLITTER", "parted", "split", "splitter_of", "vocabulary"]
 
@@ -33,11 +35,12 @@ OLD_TAG = re.compile(r"[^,\s]+")
 LONGEST = 64  # characters; what is longer is an address or a number, not a word
 
 MARKED = (range(0x20000), range(0xE0100, 0xE01F0))  # where Unicode keeps its combining marks
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNSPACED = (
     "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"  # Kana
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff" + HAN  # Kana
 )
+HAN_OR_NOT = re.compile(f"([{HAN}]+)|([^{HAN}]+)")
 DROPPED = dict.fromkeys(
     [
         *(0x00AD, 0x0640, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF),  # soft hyphen, tatweel, joiners and the like
@@ -51,17 +54,25 @@ FOLDED: dict[int, str | None] = {**DROPPED, 0x2019: "'"}  # one apostrophe, as p
 
 
 def split(
-    texts: xmr.Items, pattern: str = "words", bigrams: bool = False, splitter: int = SPLITTER
+    texts: xmr.Items,
+    pattern: str = "words",
+    bigrams: bool = False,
+    splitter: int = SPLITTER,
+    segmenter: Segmenter | None = None,
 ) -> Iterator[list[str]]:
     """The words of each text, in order, in lower case. Raises DataError with the keys of blank texts.
 
     `pattern` "tags" takes whatever stands between commas, blanks and lines. `bigrams` adds pairs of neighbouring
-    characters in scripts without blanks. `splitter` 1 splits as states of the first version expect.
+    characters in scripts without blanks; `segmenter` cuts Chinese by a dictionary instead, where `bigrams` adds the
+    words inside words. `splitter` 1 splits as states of the first version expect.
     """
     checked = texts.texts()
-    find = (
-        _old(pattern) if splitter == 1 else _tags if pattern == "tags" else functools.partial(_words, bigrams=bigrams)
-    )
+    if splitter == 1:
+        find = _old(pattern)
+    elif pattern == "tags":
+        find = _tags
+    else:
+        find = functools.partial(_words, bigrams=bigrams, cut=load_segmenter(segmenter, inner=bigrams))
     for text in checked:
         yield [word for word in find(text) if len(word) <= LONGEST]
 
@@ -91,7 +102,7 @@ def _tags(text: str) -> list[str]:
     return TAG.findall(_lower(unicodedata.normalize("NFC", text)))
 
 
-def _words(text: str, bigrams: bool) -> list[str]:
+def _words(text: str, bigrams: bool, cut: Callable[[str], list[str]] | None) -> list[str]:
     if text.isascii():  # most texts are, and need none of the rest
         return OLD_WORD.findall(text.lower())
     folded = unicodedata.normalize("NFC", _lower(unicodedata.normalize("NFKC", text))).translate(FOLDED)
@@ -100,11 +111,15 @@ def _words(text: str, bigrams: bool) -> list[str]:
         if spaced:
             words.append(spaced)
             continue
-        characters = _character().findall(unspaced)
-        words += characters
-        if bigrams:
-            words += [left + right for left, right in itertools.pairwise(characters)]
+        for han, others in HAN_OR_NOT.findall(unspaced) if cut else [("", unspaced)]:
+            words += cut(han) if cut and han else _characters(others, bigrams)
     return words
+
+
+def _characters(text: str, bigrams: bool) -> list[str]:
+    """The characters of a run, each with its marks, and with `bigrams` each pair of neighbours."""
+    characters = _character().findall(text)
+    return characters + [left + right for left, right in itertools.pairwise(characters)] * bigrams
 
 
 def _lower(text: str) -> str:

@@ -26,6 +26,7 @@ class Words(xmr.Encoder[WordsConfig]):
 
     name: ClassVar[str] = "words"
     forms: ClassVar[Mapping[str, Form]] = {xmr.TEXT: "tokens"}
+    later: ClassVar[frozenset[str]] = frozenset({"segmenter"})
 
     @xmr.takes(WordsConfig)
     def __init__(self) -> None: ...
@@ -69,4 +70,5 @@ class Words(xmr.Encoder[WordsConfig]):
 
     def _read(self, items: xmr.Items) -> Iterator[list[str]]:
         splitter = splitter_of(self.state) if self.state else SPLITTER
-        return (words[: self.config.max_tokens] for words in split(items, splitter=splitter))
+        texts = split(items, splitter=splitter, segmenter=self.config.segmenter)
+        return (words[: self.config.max_tokens] for words in texts)

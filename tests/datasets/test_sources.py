@@ -233,6 +233,20 @@ def test_a_data_frame_is_rows_and_what_it_lacks_is_missing(photos: Path) -> None
     assert made.texts.metadata["day"][0] is None
 
 
+def test_a_polars_frame_is_rows_and_keeps_its_types(photos: Path) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(
+        {**ROWS, "who": ["Ann", None], "day": [None, datetime.date(2020, 1, 2)], "clip": [[1.0, 0.0], [0.0, 1.0]]},
+        schema_overrides={"clip": polars.Array(polars.Float32, 2)},
+    )
+    made = loaded(frame, folder=photos, vectors={"clip": ("clip", None)})
+    assert captions(made) == [("a.png", "one"), ("b.png", "two")]
+    assert made.texts.metadata["year"] == [1999, 2000]
+    assert made.texts.metadata["who"] == ["Ann", None]
+    assert made.texts.metadata["day"] == [None, datetime.date(2020, 1, 2)]
+    assert made.images.vectors["clip"].tolist() == [[1, 0], [0, 1]]
+
+
 class Faces:
     """What a dataset of Hugging Face looks like from outside."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import xmr_core as xmr
 from xmr_core.registry import default
 from xmr_core.testing import conformance
-from xmr_words import Bow, Words
+from xmr_words import Bow, Words, segmenting
 from xmr_words.splitting import split
 from xmr_words.stemming import singular
 
@@ -272,3 +274,66 @@ def test_a_language_takes_its_snowball_stemmer() -> None:
     pytest.importorskip("snowballstemmer")
     bow = fitted(["ein laufender Hund"], stem="german")
     assert vectors(bow, "laufende Hunde") == vectors(bow, "laufend Hund")
+
+
+# Chinese by a dictionary
+
+SENTENCES = ["我来到北京清华大学", "小狗在草地上奔跑", "a dog 与 小猫"]
+
+
+def test_jieba_cuts_chinese_into_the_words_of_its_dictionary() -> None:
+    pytest.importorskip("jieba")
+    found = list(split(xmr.Items(xmr.TEXT, SENTENCES), segmenter="jieba"))
+    assert found[0] == ["我", "来到", "北京", "清华大学"]
+    assert found[2] == ["a", "dog", "与", "小猫"]
+
+
+def test_bow_also_knows_the_words_inside_words() -> None:
+    pytest.importorskip("jieba")
+    bow = fitted(SENTENCES, segmenter="jieba")
+    words = set(bow.state["words"].tolist())
+    assert {"清华", "大学", "清华大学", "草地"} <= words
+    assert "到北" not in words  # a pair of characters that is no word
+
+
+def test_other_scripts_are_split_into_characters_beside_jieba() -> None:
+    pytest.importorskip("jieba")
+    thai = xmr.Items(xmr.TEXT, ["\u0e19\u0e49\u0e19 \u5317\u4eac"])  # a mark stays with its letter
+    assert list(split(thai, segmenter="jieba")) == [["\u0e19\u0e49", "\u0e19", "\u5317\u4eac"]]
+
+
+def test_a_network_reads_the_words_that_jieba_cuts() -> None:
+    pytest.importorskip("jieba")
+    words = Words(min_count=1, segmenter="jieba").fit(paired(SENTENCES))
+    assert words.tokens(xmr.Items(xmr.TEXT, SENTENCES[:1])) == [["我", "来到", "北京", "清华大学"]]
+    assert words.known_and_unknown(xmr.Items(xmr.TEXT, ["北京上海"])) == [(["北京"], ["上海"])]
+
+
+def test_without_jieba_the_segmenter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    segmenting.segmenter.cache_clear()
+    with pytest.raises(xmr.PluginError, match=r"segmenter='jieba' needs jieba: pip install 'xmr\[chinese\]'"):
+        fitted(SENTENCES, segmenter="jieba")
+
+
+def test_jieba_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jieba")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    segmenting.segmenter.cache_clear()
+    fitted(SENTENCES, segmenter="jieba")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_segmenter_changes_no_fingerprint_at_its_default() -> None:
+    assert "segmenter" in Bow.later
+    assert "segmenter" in Words.later
+    assert fitted(SENTENCES).fingerprint() == fitted(SENTENCES, segmenter=None).fingerprint()
+
+
+def test_captions_in_chinese_are_found_by_their_words(tmp_path: Path) -> None:
+    pytest.importorskip("jieba")
+    with xmr.open(tmp_path / "chinese.duckdb", progress=False) as db:
+        db.add([{"text": text} for text in SENTENCES])
+        db.fit("bow(weighting='count', segmenter='jieba') >> bm25", name="words", where="true")
+        assert [hit.data for hit in db.search(text="大学", space="words")] == [SENTENCES[0]]
+        assert db.search(text="北京 上海", space="words").unknown_words == [["上海"]]
