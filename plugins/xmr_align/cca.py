@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 import xmr_core as xmr
 from xmr_align.config import CcaConfig
-from xmr_align.inputs import Aligned, Doubles, aligned, held_out, mean_recall, vectors_of
+from xmr_align.inputs import Aligned, Doubles, aligned, held_out, mean_recall, rooted, roots, vectors_of
 from xmr_align.moments import Moments, moments
 from xmr_core.plugin import current_run, unit
 
 __all__ = ["PENALTIES", "Cca"]
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # tried where none is given
+ROOTED = f"{xmr.IMAGE}_rooted"  # in the state
 
 State = dict[str, NDArray[Any]]
 
@@ -27,7 +28,8 @@ State = dict[str, NDArray[Any]]
 class Cca(xmr.Fuser[CcaConfig]):
     """Both modalities to their canonical directions: (n, dim), or as many as the narrower side has; of length 1.
 
-    State: `image` (d, dim), `text` (e, dim), their means `image_mean`, `text_mean`, and `correlations` (dim,).
+    State: `image` (d, dim), `text` (e, dim), their means `image_mean`, `text_mean`, and `correlations` (dim,);
+    `image_rooted` () bool, whether image vectors are replaced by their square roots; absent: they are not.
     """
 
     name: ClassVar[str] = "cca"
@@ -46,9 +48,10 @@ class Cca(xmr.Fuser[CcaConfig]):
 
         Raises DataError where there are no images with captions, ConfigError where penalty=0 has no solution.
         """
-        data = aligned(pairs, self.name)
+        data, root = rooted(aligned(pairs, self.name))
         penalty = self._chosen(data) if self.config.penalty is None else self.config.penalty
-        return self.with_state(self._solved(moments(data, data.links, texts=True), penalty))
+        solved = self._solved(moments(data, data.links, texts=True), penalty)
+        return self.with_state({**solved, ROOTED: np.array(root)})
 
     def _chosen(self, data: Aligned) -> float:
         """The penalty of the best recall among images held out; 0.3 where too few are."""
@@ -84,8 +87,10 @@ class Cca(xmr.Fuser[CcaConfig]):
         """(n, dim) float32 of length 1. Raises DataError, NotFittedError."""
         self.require_fit()
         centre = self.state[f"{features.modality}_mean"]
-        vectors = vectors_of(features, self.name, len(centre)) - centre
-        return xmr.Embeddings(unit(vectors @ self.state[features.modality]), self.metric)
+        vectors = vectors_of(features, self.name, len(centre))
+        if features.modality == xmr.IMAGE and self.state.get(ROOTED, False):
+            vectors = roots(vectors)
+        return xmr.Embeddings(unit((vectors - centre) @ self.state[features.modality]), self.metric)
 
 
 def canonical(xx: Doubles, xy: Doubles, yy: Doubles, penalty: float) -> tuple[Doubles, Doubles, Doubles]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from xmr_core.plugin import Batch, Device, Dim, Dropout, Epochs, Range, Rate, Seed, Validation
+from xmr_core.plugin import Batch, ConfigError, Device, Dim, Dropout, Epochs, Range, Rate, Seed, Validation
 
 __all__ = ["CcaConfig", "ContrastiveConfig", "RidgeConfig"]
 
@@ -41,7 +41,7 @@ class ContrastiveConfig:
     dim: Dim = 512
     hidden: Annotated[int, Range(1, 65_536), "units between input and output; more: slower in proportion"] = 1024
     dropout: Dropout = 0.3
-    temperature: Annotated[float, Range(0.01, 10), "divides cosines; lower: the hardest negatives count more"] = 0.05
+    temperature: Annotated[float, Range(0.01, 10), "divides cosines; lower: the hardest negatives count more"] = 0.035
     learn_temperature: Annotated[bool, "let training change the temperature, from that value on"] = False
     batch: Annotated[Batch, "images in a step, one caption each; more: more negatives"] = 256
     epochs: Annotated[Epochs | None, "times every caption is seen; None: 4, more below 30,000 captions"] = None
@@ -50,3 +50,19 @@ class ContrastiveConfig:
     validation: Annotated[Validation, "images, at most a tenth, held out to choose the best epoch; 0: the last"] = 1000
     device: Device = "auto"
     seed: Seed = 0
+    members: Annotated[
+        int | None,
+        Range(1, 64),
+        "networks trained side by side, each with its share of `dim` and with `hidden` units of its own; more: better "
+        "recall, slower in proportion; None: 2, or 1 where `dim` is odd",
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where the networks cannot share the dimensions evenly."""
+        if self.dim % self.networks:
+            raise ConfigError("members", self.members, f"must divide dim={self.dim}")
+
+    @property
+    def networks(self) -> int:
+        """How many there are."""
+        return self.members or (1 if self.dim % 2 else 2)

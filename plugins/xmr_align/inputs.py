@@ -6,7 +6,7 @@ Letters: n images, m texts, p links between them, d dimensions.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_core.plugin import as_vectors, unit
 
-__all__ = ["Aligned", "aligned", "held_out", "mean_recall", "numbered", "vectors_of"]
+__all__ = ["Aligned", "aligned", "held_out", "mean_recall", "numbered", "rooted", "roots", "vectors_of"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -65,6 +65,24 @@ def vectors_of(features: xmr.Features, name: str, d: int | None = None) -> Float
             counts = np.maximum(mask[rows].sum(axis=1), 1)[:, None]
             means[rows] = np.where(mask[rows][..., None], block, 0).sum(axis=1) / counts
     return as_vectors(means, told, d)
+
+
+def rooted(data: Aligned) -> tuple[Aligned, bool]:
+    """The pairs with `roots` of their image vectors where none has a negative number, and whether that is so.
+
+    Means of feature maps after a ReLU are such vectors. Fitted fusers keep the answer in their state.
+    """
+    if (data.images < 0).any():
+        return data, False
+    return replace(data, images=roots(data.images)), True
+
+
+def roots(vectors: Floats) -> Floats:
+    """(n, d): the square roots of what is positive, of length 1: a few strong activations no longer drown the others.
+
+    Source: Perronnin et al., "Improving the Fisher kernel", ECCV 2010 (power normalization).
+    """
+    return unit(np.sqrt(np.maximum(vectors, 0)))
 
 
 def held_out(links: Links, most: int, seed: int = 0) -> tuple[Links, Links]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xmr_align.config import ContrastiveConfig
 from xmr_align.inputs import Aligned, Floats, Links, held_out, mean_recall, numbered
-from xmr_align.network import Heads, standard
+from xmr_align.network import Heads
 from xmr_align.objective import contrastive
 from xmr_core import IMAGE, TEXT
 from xmr_torch.computing import device, outputs, randomness
@@ -47,8 +47,8 @@ class Training(Trainer[Links]):
         self.config, self.same = config, numbered(data.texts)  # (m,) equal texts are one
         self.known = np.unique(self._codes(data.links[:, 0], data.links[:, 1]))
         self.vectors: dict[str, Floats] = {IMAGE: data.images, TEXT: data.texts}
-        standards = {m: standard(self.vectors[m][np.unique(self.learn[:, i])]) for i, m in enumerate((IMAGE, TEXT))}
-        heads = Heads(standards, config).to(device(config.device))
+        seen = {m: self.vectors[m][np.unique(self.learn[:, i])] for i, m in enumerate((IMAGE, TEXT))}
+        heads = Heads(seen, config).to(device(config.device))
         learned = [parameter for parameter in heads.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [parameter for parameter in learned if parameter.ndim > 1]},
@@ -73,7 +73,9 @@ class Training(Trainer[Links]):
             torch.from_numpy(self.vectors[modality][batch[:, side]]).to(self.device)
             for side, modality in enumerate((IMAGE, TEXT))
         )
-        return {"loss": contrastive(self.network(images, texts), torch.from_numpy(related).to(self.device))}
+        left_out = torch.from_numpy(related).to(self.device)
+        losses = [contrastive(scores, left_out) for scores in self.network(images, texts)]  # of each network
+        return {"loss": torch.stack(losses).mean()}
 
     def validate(self) -> Mapping[str, float]:
         """The recall among items held out."""
@@ -81,8 +83,8 @@ class Training(Trainer[Links]):
             return {}
         heads: Any = self.network
         (images, left), (texts, right) = (np.unique(self.held[:, side], return_inverse=True) for side in (0, 1))
-        v = outputs(heads.heads[IMAGE], self.vectors[IMAGE][images])
-        u = outputs(heads.heads[TEXT], self.vectors[TEXT][texts])
+        v = outputs(heads.heads[IMAGE], self.vectors[IMAGE][images]).reshape(len(images), -1)  # (h, dim)
+        u = outputs(heads.heads[TEXT], self.vectors[TEXT][texts]).reshape(len(texts), -1)
         return {"recall": mean_recall(v, u, np.stack([left, right], axis=1))}
 
     def _codes(self, images: Rows, texts: Rows) -> Rows:
@@ -97,10 +99,11 @@ def epochs_for(links: int, batch: int) -> int:
 
 def batches(links: Links, batch: int, rng: np.random.Generator) -> list[Links]:
     """Every link once: the first caption of each image in random order, then the second of each, and so on, so that a
-    batch rarely meets an image twice. A last batch of one link is left out, for it has no negatives."""
+    batch rarely meets an image twice. Batches are of one size, give or take a link; those of one link, which have no
+    negatives, are left out."""
     links = links[rng.permutation(len(links))]
     links = links[np.argsort(links[:, 0], kind="stable")]  # captions of an image together, in random order
     turn = np.arange(len(links)) - np.searchsorted(links[:, 0], links[:, 0])  # 0, 1, ... within an image
     links = links[np.lexsort((rng.random(len(links)), turn))]
-    starts = range(0, len(links), batch)
-    return [links[start : start + batch] for start in starts if len(links) - start > 1]
+    parts = np.array_split(links, math.ceil(len(links) / batch))
+    return [part for part in parts if len(part) > 1]

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 import xmr_core as xmr
 from xmr_align import Cca, Contrastive, Ridge
 from xmr_align.cca import canonical
-from xmr_align.inputs import Aligned, aligned, held_out, mean_recall, numbered, vectors_of
+from xmr_align.inputs import Aligned, aligned, held_out, mean_recall, numbered, rooted, vectors_of
 from xmr_align.moments import moments
 from xmr_align.network import standard
 from xmr_align.objective import contrastive
 from xmr_align.ridge import PENALTIES
 from xmr_align.training import Training, batches, epochs_for
 from xmr_core.measures import recall_both_ways
+from xmr_core.plugin import unit
 from xmr_core.progress import Run, use_run
 from xmr_core.recipes import Pipeline
 from xmr_core.testing import conformance
 from xmr_torch.computing import outputs
 
+LINKS = np.array([[0, 0], [1, 1]])
 QUICK: dict[str, Any] = {"dim": 16, "hidden": 32, "epochs": 4, "batch": 16}
 
 TestRidge = conformance("fuser", Ridge)
@@ -234,16 +236,40 @@ def test_small_sets_are_seen_more_often() -> None:
 
 
 @pytest.mark.parametrize("d", [3, 1280])
-def test_inputs_are_centred_and_scaled_to_one_length_whatever_their_width(d: int) -> None:
+def test_inputs_are_scaled_to_one_length_about_their_mean_whatever_their_width(d: int) -> None:
     vectors = (7 + 0.1 * np.random.default_rng(0).standard_normal((500, d))).astype(np.float32)
-    mean, scale = (given.numpy() for given in standard(vectors))
-    scaled = (vectors - mean) / scale
-    assert np.abs(scaled.mean(axis=0)).max() < 1e-2
+    scaled = (vectors - vectors.mean(axis=0)) / float(standard(vectors))
     assert np.sqrt((scaled**2).sum(axis=1).mean()) == pytest.approx(4, abs=0.01)
 
 
 def test_inputs_that_are_all_alike_are_left_unscaled() -> None:
-    assert float(standard(np.full((5, 8), 3, np.float32))[1]) == 1
+    assert float(standard(np.full((5, 8), 3, np.float32))) == 1
+
+
+def test_batches_are_of_one_size_so_that_none_lacks_negatives() -> None:
+    links = np.stack([np.arange(130)] * 2, axis=1)
+    assert [len(batch) for batch in batches(links, 64, np.random.default_rng(0))] == [44, 43, 43]
+
+
+def test_square_roots_are_taken_of_image_vectors_without_negative_numbers() -> None:
+    data, root = rooted(Aligned(np.array([[9, 16], [1, 0]], np.float32), np.ones((2, 1), np.float32), LINKS))
+    np.testing.assert_allclose(data.images, [[0.6, 0.8], [1, 0]])
+    assert root
+    signed = Aligned(np.array([[9, -16], [1, 0]], np.float32), np.ones((2, 1), np.float32), LINKS)
+    assert rooted(signed) == (signed, False)
+
+
+@pytest.mark.parametrize("fuser", [Cca(dim=8), Contrastive(**QUICK)], ids=lambda fuser: fuser.name)
+def test_a_state_of_before_square_roots_gives_what_it_gave(fuser: xmr.Fuser) -> None:
+    pairs = seen(60)  # with negative numbers: nothing is rooted
+    fitted = fuser.fit(pairs)
+    (key,) = (name for name in fitted.state if name.endswith("rooted"))
+    older = fitted.with_state({name: array for name, array in fitted.state.items() if name != key})
+    positive = xmr.Features.of_vectors(xmr.IMAGE, np.abs(pairs.images.vectors))
+    np.testing.assert_array_equal(older.fuse(positive).values, fitted.fuse(positive).values)
+    newer = fitted.with_state({**fitted.state, key: np.array(True)})
+    roots = xmr.Features.of_vectors(xmr.IMAGE, unit(np.sqrt(positive.vectors)))
+    np.testing.assert_array_equal(newer.fuse(positive).values, fitted.fuse(roots).values)
 
 
 def test_equal_texts_are_one() -> None:
@@ -259,8 +285,29 @@ def test_rows_full_of_zeros_go_through_the_same_network() -> None:
     training.train()
     heads: Any = training.network
     fitted = Contrastive(**QUICK, state=heads.folded())
-    want = outputs(heads.heads["text"], data.texts.vectors)
+    want = unit(outputs(heads.heads["text"], data.texts.vectors).reshape(120, -1))
     np.testing.assert_allclose(fitted.fuse(data.texts).values, want, atol=1e-4)
+
+
+def test_networks_side_by_side_are_joined_and_weigh_alike() -> None:
+    pairs = seen(60)
+    fitted = Contrastive(**QUICK, members=4).fit(pairs)
+    assert fitted.state["image/narrow"].shape == (4, 32, 4)
+    points = fitted.fuse(pairs.images).values.reshape(60, 4, 4)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=2), 0.5, atol=1e-6)
+    assert not np.allclose(points[:, 0], points[:, 1])
+
+
+def test_one_network_is_stored_as_before_there_were_several() -> None:
+    alone = Contrastive(**QUICK, members=1).fit(seen(60))
+    assert alone.state["image/narrow"].shape == (32, 16)
+    assert "members" not in Contrastive(**QUICK).first_options()
+
+
+def test_an_odd_number_of_dimensions_takes_one_network() -> None:
+    assert [Contrastive(dim=dim).config.networks for dim in (15, 16)] == [1, 2]
+    with pytest.raises(xmr.ConfigError, match="members=3: must divide dim=16"):
+        Contrastive(dim=16, members=3)
 
 
 def test_the_temperature_may_be_learned() -> None:
