@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xmr_core.errors import DataError, LockedError, StorageError
 from xmr_storage.connection import Connection
 from xmr_storage.duckdb.conditions import check_condition
-from xmr_storage.duckdb.instances import acquire, first_line
+from xmr_storage.duckdb.instances import Instance, acquire, first_line
 from xmr_storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBConnection"]
 
+BATCH = 100_000  # rows that are held at once as a table is written
+
 
 class DuckDBConnection(Connection):
     """A connection to a DuckDB file, made where it does not exist, or to one in memory."""
@@ -27,29 +30,22 @@ class DuckDBConnection(Connection):
     def __init__(self, path: str, read_only: bool) -> None:
         super().__init__(path, read_only)
         self.instance = acquire(path, read_only)
-        self._raw = self.instance.connect()
-        self._cursor: duckdb.DuckDBPyConnection | None = None
-        self._closed = False
+        self._opened = [self.instance.connect()]  # for our statements, and from the first on for the user's
+        self._finalizer = weakref.finalize(self, _let_go, self.instance, self._opened)  # also as the program ends
 
     @property
     def raw(self) -> duckdb.DuckDBPyConnection:
         """This handle's own connection to the database. Raises StorageError in a forked child."""
         self.instance.require_process()
-        return self._raw
+        return self._opened[0]
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self.instance.is_here:
-            self._disconnect()
-        self.instance.release()
+        self._finalizer()
 
-    def _disconnect(self) -> None:
-        if self._cursor is not None:
-            self._cursor.close()
-            self._cursor = None
-        self._raw.close()
+    def _commit(self) -> None:
+        super()._commit()
+        with self.errors():
+            self.instance.tidy()
 
     @property
     def writer(self) -> AbstractContextManager[Any]:
@@ -59,7 +55,7 @@ class DuckDBConnection(Connection):
     def revision(self) -> int:
         instance = self.instance
         instance.require_process()
-        if self._closed:
+        if not self._finalizer.alive:
             raise StorageError(f"{self.url} is closed")
         if instance.revision is None:
             with self.writer:  # or else it could be older than what is committed meanwhile
@@ -72,13 +68,13 @@ class DuckDBConnection(Connection):
     @property
     def has_cursor(self) -> bool:
         """True where `cursor` was called."""
-        return self._cursor is not None
+        return len(self._opened) > 1
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for the user's statements, since the live functions use `raw` while those run."""
-        if self._cursor is None:
-            self._cursor = self.instance.connect()
-        return self._cursor
+        if not self.has_cursor:
+            self._opened.append(self.instance.connect())
+        return self._opened[1]
 
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         raw = self.raw  # before the lock, which a thread of the parent may hold for ever in a forked child
@@ -175,7 +171,25 @@ class DuckDBConnection(Connection):
     def write(self, table: str, file: Path) -> None:
         """Write a table as Parquet, without holding it in memory."""
         rows = f"SELECT * FROM xmr.{quoted(table)} ORDER BY rowid"
+        if self.read_only:  # DuckDB itself writes no files then
+            self._stream(rows, self.columns(table), file)
+            return
         self.execute(f"COPY ({rows}) TO {literal(str(file))} (FORMAT parquet, COMPRESSION zstd)")
+
+    def _stream(self, query: str, kinds: dict[str, str], file: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        from xmr_storage.arrow import typed
+
+        with self.lock, self.errors():
+            batches = iter(self.raw.execute(query).fetch_record_batch(BATCH))
+            first = next(batches, None)
+            rows = typed(self.arrow(f"{query} LIMIT 0") if first is None else pa.Table.from_batches([first]), kinds)
+            with parquet.ParquetWriter(file, rows.schema, compression="zstd") as writer:
+                writer.write_table(rows)
+                for batch in batches:
+                    writer.write_table(typed(pa.Table.from_batches([batch]), kinds))
 
     def read(self, table: str, file: Path, kinds: dict[str, str]) -> None:
         """Insert the rows of a Parquet file, without holding them in memory."""
@@ -191,11 +205,24 @@ class DuckDBConnection(Connection):
         self.require_writable()
         with self.writer, self.lock:
             self.instance.require_only_handle()
-            self._disconnect()
+            _disconnect(self._opened)
             try:
                 self.instance.replace(fresh)
             finally:
-                self._raw = self.instance.connect()
+                self._opened[:] = [self.instance.connect()]
+
+
+def _let_go(instance: Instance, opened: list[duckdb.DuckDBPyConnection]) -> None:
+    """Close the connections of a handle, and the database with the last handle."""
+    if instance.is_here:
+        _disconnect(opened)
+    instance.release()
+
+
+def _disconnect(opened: list[duckdb.DuckDBPyConnection]) -> None:
+    for connection in reversed(opened):
+        connection.close()
+    del opened[1:]
 
 
 def _arrow_of(result: Any) -> pa.Table:

@@ -8,6 +8,7 @@ one file, each by its own copy of DuckDB's memory.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STORAGE_VERSION", "Instance", "acquire", "first_line"]
 
-STORAGE_VERSION = "v1.2.0"  # of new files: what DuckDB 2 writes by default, DuckDB 1 cannot open
+STORAGE_VERSION = "v1.4.0"  # of new files: refuses the log of another file; what DuckDB 2 writes by default, 1 cannot
+LOG = 1 << 20  # bytes that may stay in the log beside the file after a commit; in larger files, a fiftieth of the file
 MEMORY = ":memory:"
 
 
@@ -84,6 +86,23 @@ class Instance:
             self.file = _identity(self.path)
             self.generation += 1
 
+    def tidy(self) -> None:
+        """Move what was committed from the log into the file, if it is much."""
+        try:
+            log, file = (Path(f"{self.path}{suffix}").stat().st_size for suffix in (".wal", ""))
+        except OSError:  # nothing is in the log, or the database is in memory
+            return
+        if log > max(LOG, file // 50):
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Move what was committed from the log into the file; another time if somebody is writing, or it fails."""
+        import duckdb
+
+        if not self.read_only:
+            with contextlib.suppress(duckdb.Error), self.root.cursor() as con:
+                con.execute("CHECKPOINT")
+
     def release(self) -> None:
         """Give the database back: the last handle closes it. In a forked child nothing is touched."""
         if not self.is_here:
@@ -91,6 +110,7 @@ class Instance:
         with _registry.lock:
             self.handles -= 1
             if not self.handles:
+                self.checkpoint()  # closing does so only where no other connection of the process is open
                 self.root.close()
                 _registry.forget(self)
 
@@ -179,9 +199,28 @@ def _open(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
         if fresh:  # the storage version is given here alone, so that other connections need no setting to match
             with duckdb.connect() as maker:
                 maker.execute(f"ATTACH {literal(path)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
-        return duckdb.connect(path, read_only=read_only)
+        root = duckdb.connect(path, read_only=read_only)
+        _close_doors(root, read_only)
+        return root
     except duckdb.Error as error:
         raise _opening_error(path, first_line(error)) from error
+
+
+def _close_doors(root: duckdb.DuckDBPyConnection, read_only: bool) -> None:
+    """Never let DuckDB install or load an extension by itself, nor a file that is only read make it open others.
+
+    They are settings of the whole database, made after it is open, so that other connections of this process can be
+    opened on the file. One that was open before keeps its own.
+    """
+    import duckdb
+
+    with contextlib.suppress(duckdb.CatalogException):  # DuckDB before 1.5 cannot count them
+        if root.execute("SELECT count FROM duckdb_connection_count()").fetchall() != [(1,)]:
+            return
+    root.execute("SET autoinstall_known_extensions = false")
+    root.execute("SET autoload_known_extensions = false")
+    if read_only:
+        root.execute("SET enable_external_access = false")
 
 
 def _open_after_fork(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -199,6 +238,7 @@ def _open_after_fork(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
     name = quoted(_database_name(path))
     root.execute(f"ATTACH {literal(path)} AS {name} (READ_ONLY)")
     root.execute(f"USE {name}")
+    _close_doors(root, read_only)
     return root
 
 
@@ -243,6 +283,11 @@ def _opening_error(path: str, words: str) -> StorageError:
         return LockedError(f"{path} is held by {who}; close it there, or open read-only beside readers only")
     if "different configuration" in words:
         return LockedError(f"{path} is open in this process by a connection with other settings; close it first")
+    if "WAL does not match" in words:
+        return StorageError(
+            f"{path}.wal is the log of another file: every file has its own, and moves with it; put the right one "
+            "beside the file, or remove this one, which gives up what it holds"
+        )
     if "version number" in words:
         return SchemaVersionError(f"{path}: written by a newer DuckDB; upgrade duckdb to open it ({words})")
     if "not a valid DuckDB database" in words:

@@ -94,6 +94,9 @@ class DuckDBStore(SqlStore):
         try:
             relation = self.db.cursor().sql(query, params=parameters)
             return relation if relation is None else relation.execute()
+        except duckdb.PermissionException as error:
+            hint = "; a library that is only read opens no other file: open it for writing" if self.read_only else ""
+            raise StorageError(f"{self.url}: {first_line(error)}{hint}") from error
         except duckdb.Error as error:
             raise StorageError(f"{self.url}: {error}") from error
         except UnicodeEncodeError as error:
