@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,8 @@ def file(tmp_path: Path) -> Path:
 
 def killed(file: Path, statements: str) -> None:
     """Run statements on a library `db` in a process that is killed before it can close it."""
-    code = f"import os, numpy as np, xmr_core as xmr\ndb = xmr.open({str(file)!r}, progress=False)\n{statements}\nos._exit(0)"
+    opened = f"import os, numpy as np, xmr_core as xmr\ndb = xmr.open({str(file)!r}, progress=False)"
+    code = f"{opened}\n{statements}\nos._exit(0)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
@@ -66,7 +66,7 @@ def test_a_program_that_ends_without_closing_leaves_one_file(file: Path) -> None
     code += "db.add_embeddings(np.ones((1, 64)), space='s')\nkept = db.sql('SELECT 1')"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
     assert log_of(file) == 0
-    assert sorted(name for name in os.listdir(file.parent)) == [file.name]
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_library_that_nobody_holds_any_more_is_closed(file: Path) -> None:

@@ -183,7 +183,7 @@ class DuckDBConnection(Connection):
         from xmr_storage.arrow import typed
 
         with self.lock, self.errors():
-            batches = iter(self.raw.execute(query).fetch_record_batch(BATCH))
+            batches = _batches_of(self.raw.execute(query))
             first = next(batches, None)
             rows = typed(self.arrow(f"{query} LIMIT 0") if first is None else pa.Table.from_batches([first]), kinds)
             with parquet.ParquetWriter(file, rows.schema, compression="zstd") as writer:
@@ -223,6 +223,11 @@ def _disconnect(opened: list[duckdb.DuckDBPyConnection]) -> None:
     for connection in reversed(opened):
         connection.close()
     del opened[1:]
+
+
+def _batches_of(result: Any) -> Iterator[pa.RecordBatch]:
+    fetch = getattr(result, "to_arrow_reader", None) or result.fetch_record_batch  # the name before DuckDB 1.5
+    yield from fetch(BATCH)
 
 
 def _arrow_of(result: Any) -> pa.Table:
