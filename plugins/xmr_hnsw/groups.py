@@ -80,6 +80,11 @@ class Groups:
         """(g,): a vector of each group."""
         return self.members[self.starts[:-1]]
 
+    @cached_property
+    def crowded(self) -> NDArray[np.bool_]:
+        """(g,): which groups have several members."""
+        return np.diff(self.starts) > 1
+
     def only(self, allowed: NDArray[np.bool_]) -> Groups:
         """The same groups without the members that are not allowed; some may be left empty."""
         kept = allowed[self.members]

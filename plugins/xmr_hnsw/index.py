@@ -17,10 +17,12 @@ from xmr_core.plugin import (
     Remembered,
     VectorIndex,
     VectorIndexer,
+    empty_hits,
     file_digest,
     hits_of_pairs,
     own_distances,
     pair_distances,
+    put,
 )
 from xmr_hnsw.config import HnswConfig
 from xmr_hnsw.groups import Groups, Mask, Places
@@ -77,15 +79,30 @@ class HnswIndex(VectorIndex):
         except RuntimeError:
             return None
         found = labels.view(np.int64)  # (q, c) groups, the nearest first
-        if not self.groups.single:
-            return self._expanded(queries, k, found, positions)
+        if self.groups.single:
+            return self._of_singles(queries, k, found, positions)
+        crowded = self.groups.crowded[found].any(axis=1)  # (q,)
+        if not crowded.any():
+            return self._of_singles(queries, k, self.groups.firsts[found], positions)
+        hits = empty_hits(len(queries), k, exact=False)
+        if not crowded.all():
+            alone = self._of_singles(queries[~crowded], k, self.groups.firsts[found[~crowded]], positions)
+            put(hits, ~crowded, alone)
+        put(hits, crowded, self._expanded(queries[crowded], k, found[crowded], positions))
+        return hits
+
+    def _of_singles(self, queries: Floats, k: int, places: Places, positions: Places | None) -> xmr.Hits:
+        """The k nearest that are allowed of each query's own candidates (q, c), the nearest first."""
         if positions is None:
-            return self._ranked(queries, k, found, None)
-        mask = self.masks.of(positions, lambda: Mask(len(self), positions))
-        allowed = mask.bits[found]  # (q, c)
+            return self._ranked(queries, k, places, None)
+        allowed = self._mask(positions)[places]  # (q, c)
         first = np.argsort(~allowed, axis=1, kind="stable")[:, : k + SPARE]
-        rows = np.arange(len(found))[:, None]
-        return self._ranked(queries, k, found[rows, first], allowed[rows, first])
+        rows = np.arange(len(places))[:, None]
+        return self._ranked(queries, k, places[rows, first], allowed[rows, first])
+
+    def _mask(self, positions: Places) -> NDArray[np.bool_]:
+        """(n,) which positions are allowed."""
+        return self.masks.of(positions, lambda: Mask(len(self), positions)).bits
 
     def _ranked(self, queries: Floats, k: int, places: Places, allowed: NDArray[np.bool_] | None) -> xmr.Hits:
         """The k nearest of each query's own candidates (q, c): positions, which ascend as their ids do."""
@@ -110,7 +127,7 @@ class HnswIndex(VectorIndex):
     def _allowed(self, positions: Places | None) -> Groups:
         if positions is None:
             return self.groups
-        return self.groups.only(self.masks.of(positions, lambda: Mask(len(self), positions)).bits)
+        return self.groups.only(self._mask(positions))
 
     def extend(self, codes: xmr.Codes) -> bool:
         """Links a few vectors, each to its nearest, as a build does; many would take too long."""

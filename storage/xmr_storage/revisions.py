@@ -75,7 +75,7 @@ class Changing:
     def __init__(self, revision: int) -> None:
         self.revision = revision
         self.next_id = 0  # above the ids that came
-        self._notes = 0
+        self._notes = 1  # never 0: what is read before the first note is not what is committed
         self._came: dict[tuple[str, int, str], list[NDArray[np.int64]]] = {}
         self._went: dict[tuple[str, int, str], list[NDArray[np.int64]]] = {}
         self._unknown: set[tuple[str, int]] = set()

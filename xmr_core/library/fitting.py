@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from xmr_core.errors import DataError, MissingVectorError
 from xmr_core.library.choosing import choose
 from xmr_core.library.run import LibraryRun, blocks
+from xmr_core.library.saved import leave_no_empty
 from xmr_core.library.session import Session
-from xmr_core.library.spaces import Space, check_name, check_seed, leave_no_empty, record_of
+from xmr_core.library.spaces import Space, check_name, check_seed, record_of
 from xmr_core.progress import current_run, use_run
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
 from xmr_core.registry import require
@@ -57,7 +58,6 @@ def fit(
             store.put_training(name, version, np.union1d(pairs.images.ids, pairs.texts.ids))
             if publish:
                 store.publish(name, version)
-    session.forget()
     space = session.space(name, version)
     space.choice = choice
     return space

@@ -274,5 +274,4 @@ def delete(session: Session, ids: Ids | None, where: Where | None) -> int:
     digests = region_cache.kept_of(store, doomed)
     count = store.delete(doomed)
     region_cache.forget(store, digests)
-    session.forget()
     return count

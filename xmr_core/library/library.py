@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from xmr_core.datasets.readers import Source
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
-from xmr_core.library import comparison, evaluation, fitting, hybrid, ingest, maintenance, query, vqa
+from xmr_core.library import comparison, evaluation, fitting, hybrid, ingest, maintenance, query, saved, vqa
 from xmr_core.library.evaluation import Evaluation, Measure
 from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
@@ -44,6 +44,7 @@ class Library:
     def __init__(self, store: Store, progress: bool | None = None) -> None:
         self.store = store
         self._session = Session(store, progress)
+        saved.tidy(store)
 
     def __enter__(self) -> Library:
         return self
@@ -52,7 +53,8 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and end what is done in the background."""
+        self._session.forget()
         self.store.close()
 
     def __repr__(self) -> str:

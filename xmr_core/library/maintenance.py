@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xmr_core.library import saved
 from xmr_core.library.live import LiveSession
 from xmr_core.library.session import Session
 from xmr_core.types import Head
@@ -16,13 +17,15 @@ __all__ = ["drop", "export", "publish", "register", "restore", "sql"]
 def publish(session: Session, name: str, version: int) -> None:
     """See `Library.publish`."""
     session.store.publish(name, version)
-    session.forget()
 
 
 def drop(session: Session, name: str, version: int | None = None, role: Head = "indexer") -> None:
     """See `Library.drop` and `Library.drop_answerer`."""
+    versions = [record.version for record in session.store.spaces(role) if record.name == name]
     session.store.drop_space(name, version, role)
-    session.forget()
+    session.follow()
+    if role == "indexer":
+        saved.remove(session.store, name, versions if version is None else [version])
 
 
 def sql(session: Session, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Any:
@@ -47,4 +50,3 @@ def export(session: Session, folder: str | Path) -> Path:
 def restore(session: Session, folder: str | Path) -> None:
     """See `Library.restore`."""
     session.store.restore(Path(folder))
-    session.forget()

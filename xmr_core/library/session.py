@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError
+from xmr_core.errors import DataError, LockedError
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import Space
 from xmr_core.progress import use_run
@@ -19,6 +20,7 @@ from xmr_core.types import Head
 
 __all__ = ["QueryEncoder", "Session"]
 
+PATIENCE = 600  # seconds to wait for another thread
 QueryEncoder = Callable[[list[Any]], Any]  # n texts, or n images, to (n, d): an array or a tensor
 
 
@@ -30,6 +32,9 @@ class Session:
     progress: bool | None = None
     _spaces: dict[tuple[Head, str | None, int | None], Space] = field(default_factory=dict, init=False)
     _links: NDArray[np.int64] | None = field(default=None, init=False)
+    _revision: int | None = field(default=None, init=False)  # of the store, at which spaces and links were loaded
+    _changing: bool = field(default=False, init=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)  # taken before those of the store
 
     query_encoders: dict[str, dict[str, QueryEncoder]] = field(default_factory=dict, init=False)
 
@@ -41,21 +46,80 @@ class Session:
 
     @contextmanager
     def change(self) -> Iterator[LibraryRun]:
-        """A run in which the store changes whole or not at all; afterwards spaces are loaded again when asked for."""
-        with self.run() as run, self.store.transaction():
-            yield run
-        self.forget()
+        """A run in which the store changes whole or not at all.
+
+        Inside, spaces are those of when it began: what it does itself is followed once it is committed.
+        """
+        with self.run() as run, self._alone():
+            self.follow()  # before the transaction, in which revisions are not those of what will be committed
+            outer, self._changing = self._changing, True
+            try:
+                with self.store.transaction():
+                    yield run
+            finally:
+                self._changing = outer
 
     def forget(self) -> None:
-        """Load spaces and links again when they are next asked for: codes, versions or names have changed."""
-        self._links = None
-        self._spaces.clear()
+        """Load spaces and links again when they are next asked for."""
+        with self._alone():
+            self._revision, self._links = None, None
+            self._leave(set(self._spaces.values()))
+            self._spaces.clear()
+
+    def follow(self) -> None:
+        """Let what is loaded be what the store holds, whoever changed it: a comparison, where nobody did."""
+        revision = self.store.revision()
+        if revision == self._revision or self._changing:
+            return
+        with self._alone():
+            since, self._revision = self._revision, revision
+            known = since is not None and self.store.changes("", 0, "", since) is not None
+            if since is None or not known or self.store.links_changed(since):
+                self._links = None
+            if self._spaces:
+                self._follow_spaces()
+
+    def _follow_spaces(self) -> None:
+        """Keep the spaces that are still there, under the names that mean them, and tell them what they are now."""
+        loaded, self._spaces = self._spaces, {}
+        roles = {role for role, _, _ in loaded}
+        known = {(role, r.name, r.version): r for role in roles for r in self.store.spaces(role)}
+        followed: set[Space] = set()
+        for (role, name, version), space in loaded.items():
+            record = known.get((role, space.record.name, space.record.version))
+            if record is None or not space.is_at(record):
+                continue
+            if space not in followed:
+                space.follow(record)
+                followed.add(space)
+            if record.published:
+                self._spaces[role, record.name, record.version] = space
+            if name is not None and (version is not None or record.published):
+                self._spaces[role, name, version] = space
+        self._leave(set(loaded.values()) - set(self._spaces.values()))
+
+    @staticmethod
+    def _leave(spaces: set[Space]) -> None:
+        for space in spaces:
+            space.forget()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Inside, no other thread looks at what is loaded, or changes it. Raises LockedError after a long wait."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise LockedError(f"{self.store.url}: another thread has used this handle for {PATIENCE} s; open one each")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def links(self) -> NDArray[np.int64]:
         """(p, 2) int64: ids of the image and the text of every pair, read once."""
-        if self._links is None:
-            self._links = self.store.links()
-        return self._links
+        with self._alone():
+            self.follow()
+            if self._links is None:
+                self._links = self.store.links()
+            return self._links
 
     def published(self, role: Head = "indexer") -> list[str]:
         """The names of the published spaces of a role, in alphabetical order."""
@@ -63,13 +127,15 @@ class Session:
 
     def space(self, name: str | None = None, version: int | None = None, role: Head = "indexer") -> Space:
         """A space, loaded once: the only one of that role without a name, the published version without a version."""
-        found = self._spaces.get((role, name, version))
-        if found is None:
-            chosen = name or self._only(role)
-            loaded = (space for space in self._spaces.values() if _is(space, role, chosen, version))  # by another call
-            found = next(loaded, None) or Space.load(self.store, chosen, version, role)
-            self._spaces[role, name, version] = found
-        return found
+        with self._alone():
+            self.follow()
+            found = self._spaces.get((role, name, version))
+            if found is None:
+                chosen = name or self._only(role)
+                loaded = (space for space in self._spaces.values() if _is(space, role, chosen, version))
+                found = next(loaded, None) or Space.load(self.store, chosen, version, role)
+                self._spaces[role, name, version] = found
+            return found
 
     def _only(self, role: Head) -> str:
         names = self.published(role)

@@ -5,25 +5,21 @@ A space whose pipeline ends in an answerer has neither codes nor indexes.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
-import shutil
-import uuid
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, cast
 
 from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
 from xmr_core.library.choosing import Choice
+from xmr_core.library.indexes import Indexes
 from xmr_core.options import as_int
 from xmr_core.recipes import Pipeline
 from xmr_core.registry import Role, default
-from xmr_core.search.exact import ExactIndex
 from xmr_core.search.index import Index
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head, Int, Layout
 
-__all__ = ["Space", "check_name", "check_seed", "leave_no_empty", "record_of"]
+__all__ = ["Space", "check_name", "check_seed", "record_of"]
 
 NAME = re.compile(r"(?!.*_v\d+$)[a-z][a-z0-9_]{0,39}")
 
@@ -49,8 +45,7 @@ class Space:
     def __init__(self, record: SpaceRecord, pipeline: Pipeline, store: Store) -> None:
         """Use `load`, or `Library.space`."""
         self.record, self.pipeline, self._store = record, pipeline, store
-        self._indexes: dict[tuple[str, bool], Index] = {}
-        self._codes: dict[str, Codes] = {}
+        self._indexes: Indexes | None = None
         self.choice: Choice | None = None  # why this recipe, where `fit` chose it
 
     @classmethod
@@ -92,65 +87,37 @@ class Space:
         codes = ", ".join(f"{count} {modality}s" for modality, count in self.record.counts.items())
         return f"<space {self.name!r} version {self.record.version}: {self.record.recipe}; {codes or 'no codes'}>"
 
+    @property
+    def indexes(self) -> Indexes:
+        """Its indexes. Raises StorageError where it answers questions."""
+        if self._indexes is None:
+            self.record.code_layout  # noqa: B018  (raises)
+            self._indexes = Indexes(self._store, self.record, self.pipeline.indexer)
+        return self._indexes
+
     def index(self, modality: str, exact: bool = False) -> Index:
         """The index over the codes of a modality: built at the first search, or read from the cache beside the file."""
-        index = self._indexes.get((modality, exact))
-        if index is None:
-            index = self._indexes[modality, exact] = self._build(modality, exact)
-        return index
+        return self.indexes.get(modality, exact)
 
     def codes(self, modality: str) -> Codes:
-        """The codes of a modality, read once."""
-        if modality not in self._codes:
-            self._codes[modality] = self._store.get_codes(self.name, self.record.version, modality)
-        return self._codes[modality]
+        """The codes of a modality."""
+        return self.indexes.codes(modality)
+
+    def is_at(self, record: SpaceRecord) -> bool:
+        """True where this is the space that a store has under a record: nobody fitted another in its place."""
+        own = self.record
+        return (own.fingerprint, own.created, own.layout) == (record.fingerprint, record.created, record.layout)
+
+    def follow(self, record: SpaceRecord) -> None:
+        """The store has changed: be what `record` says, and take in the codes that are others now."""
+        self.record = replace(record, parts=self.record.parts)
+        if self._indexes is not None:
+            self._indexes.follow()
 
     def forget(self) -> None:
-        """Build the indexes anew when they are next searched: codes have changed."""
-        self._indexes.clear()
-        self._codes.clear()
-
-    def _build(self, modality: str, exact: bool) -> Index:
-        indexer = self.pipeline.indexer
-        codes = self._store.get_codes(self.name, self.record.version, modality)
-        if exact and not indexer.exact:
-            return ExactIndex(indexer, codes)
-        digest = hashlib.sha256(codes.ids.tobytes() + codes.values.tobytes() + indexer.fingerprint().encode())
-        cache = self._cache(modality, digest.hexdigest()[:16])
-        if cache is not None and cache.is_dir():
-            with contextlib.suppress(Exception):  # whatever is wrong with a damaged cache, it is built anew
-                index = indexer.load_index(cache, codes)
-                if index is not None:
-                    return index
-        index = indexer.build(codes)
-        if cache is not None and len(codes) and not self._store.read_only:
-            _save(index, cache)
-        return index
-
-    def _cache(self, modality: str, digest: str) -> Path | None:
-        if self._store.folder is None:
-            return None
-        return self._store.folder / "indexes" / f"{self.name}_v{self.record.version}_{modality}_{digest}"
-
-
-def _save(index: Index, cache: Path) -> None:
-    """Write the index beside its final name and rename it, so that a half-written one is never read."""
-    half = cache.with_name(f"{uuid.uuid4().hex}.half")
-    with contextlib.suppress(OSError):  # a cache that cannot be written is done without
-        half.mkdir(parents=True)
-        if index.save(half):
-            for old in cache.parent.glob(f"{cache.name.rsplit('_', 1)[0]}_*"):
-                shutil.rmtree(old, ignore_errors=True)
-            half.rename(cache)
-    shutil.rmtree(half, ignore_errors=True)
-    leave_no_empty(cache.parent)
-
-
-def leave_no_empty(folder: Path) -> None:
-    """Remove a folder beside the database file, and the one that holds it, where nothing is left in them."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()
+        """End what is done in the background. The indexes are loaded again when they are next searched."""
+        if self._indexes is not None:
+            self._indexes.close()
 
 
 def check_name(name: str) -> str:

@@ -51,7 +51,6 @@ def learn(session: Session, recipe: Recipe, questions: Questions, name: str, see
     with resumable(session, name, 0, notes, _content(store, pipeline, questions)):
         fitted = pipeline.fit_questions(questions)
         store.put_space(record_of(name, 0, fitted, None, seed))
-    session.forget()
     return session.space(name, role="answerer")
 
 

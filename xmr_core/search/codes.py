@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,14 +168,18 @@ class _Room:
         self.ids[rows], self.values[rows] = codes.ids, codes.values
         self.used = rows.stop
 
-    def codes(self, layout: Layout) -> Codes:
-        """The rows in use."""
+    def holds(self, start: int, codes: Codes) -> bool:
+        """True where these codes stand in the rows from `start`."""
+        rows = slice(start, start + len(codes))
+        if rows.stop > self.used:
+            return False
+        return np.array_equal(self.ids[rows], codes.ids) and np.array_equal(self.values[rows], codes.values)
+
+    def codes(self, layout: Layout, rows: int) -> Codes:
+        """The first rows."""
         made = Codes(self.ids[:0], self.values[:0], layout)
-        for name, value in (
-            ("ids", _read_only(self.ids[: self.used])),
-            ("values", self.values[: self.used]),
-            ("_room", self),
-        ):
+        parts = {"ids": _read_only(self.ids[:rows]), "values": self.values[:rows], "_room": self}
+        for name, value in parts.items():  # checked when they came
             object.__setattr__(made, name, value)
         return made
 
@@ -211,11 +216,32 @@ class Codes:
         if more.layout != self.layout or (len(self) and len(more) and more.ids[0] <= self.ids[-1]):
             raise DataError("codes: only those of the same layout and of larger ids can be appended")
         room = self._room
+        if room is not None and room.holds(len(self), more):  # another index has taken the same codes in
+            return room.codes(self.layout, len(self) + len(more))
         if room is None or room.used != len(self) or room.used + len(more) > len(room.ids):
             room = _Room.over(len(self) + len(more), self.layout.nbytes)
             room.append(self)
         room.append(more)
-        return room.codes(self.layout)
+        return room.codes(self.layout, room.used)
+
+    def with_room(self) -> Codes:
+        """The same codes with room behind them, so that `extended` need not move them."""
+        if self._room is not None and self._room.used == len(self):
+            return self
+        room = _Room.over(len(self), self.layout.nbytes)
+        room.append(self)
+        return room.codes(self.layout, room.used)
+
+    @staticmethod
+    def mapped(ids: Path, values: Path, rows: int, layout: Layout) -> Codes:
+        """The codes in two files of plain rows, which are mapped into memory; whoever maps them compares the `digest`.
+
+        Raises OSError, ValueError where the files do not hold so many rows.
+        """
+        shape = rows, layout.nbytes
+        if ids.stat().st_size != 8 * rows or values.stat().st_size != rows * layout.nbytes:
+            raise ValueError(f"{values.parent}: expected {rows} rows of {layout.nbytes} bytes, and their ids")
+        return Codes(np.memmap(ids, np.int64, "r"), np.asarray(np.memmap(values, np.uint8, "r", shape=shape)), layout)
 
     def merged(self, more: Codes) -> Codes:
         """These codes and `more`, of other ids, in the order of their ids."""

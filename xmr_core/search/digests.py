@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["array_digest", "file_digest", "read_into"]
+__all__ = ["array_digest", "file_digest"]
 
 BLOCK = 1 << 22  # bytes that a thread takes at once
 THREADS = 8  # at most
@@ -26,10 +26,9 @@ THREADS = 8  # at most
 
 def array_digest(*arrays: NDArray[Any]) -> str:
     """The digest of arrays: types, shapes and contents."""
-    about = [[array.dtype.str, list(array.shape)] for array in arrays]
     views = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
     blocks = [view[start : start + BLOCK] for view in views for start in range(0, len(view), BLOCK)]
-    return _joined(about, _each(zlib.crc32, blocks))
+    return _joined([[array.dtype.str, list(array.shape)] for array in arrays], _each(zlib.crc32, blocks))
 
 
 def file_digest(file: Path) -> str:
@@ -42,25 +41,6 @@ def file_digest(file: Path) -> str:
             return zlib.crc32(opened.read(BLOCK))
 
     return _joined(size, _each(block, range(0, size, BLOCK)))
-
-
-def read_into(file: Path, array: NDArray[Any]) -> None:
-    """Fill a contiguous array with a file's content. Raises OSError, EOFError where the file is shorter or longer."""
-    view = array.reshape(-1).view(np.uint8)
-    if file.stat().st_size != len(view):
-        raise EOFError(f"{file}: expected {len(view)} bytes, got {file.stat().st_size}")
-
-    def block(start: int) -> None:
-        with file.open("rb", buffering=0) as opened:
-            opened.seek(start)
-            rest = view[start : start + BLOCK].data
-            while rest:
-                count = opened.readinto(rest)
-                if not count:
-                    raise EOFError(f"{file}: cut short")
-                rest = rest[count:]
-
-    _each(block, range(0, len(view), BLOCK))
 
 
 def _each(function: Callable[[Any], Any], blocks: Iterable[Any]) -> list[Any]:

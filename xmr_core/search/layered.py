@@ -23,7 +23,7 @@ from xmr_core.search.index import Compares, Index
 from xmr_core.search.selection import Remembered, Selection
 from xmr_core.types import Codes, Embeddings, Float, Hits, Ids, Int
 
-__all__ = ["Layered"]
+__all__ = ["Layered", "merged"]
 
 SHARE = 10  # an index is due for building anew when what it lacks is more than this part of it,
 LEAST = 1024  # and more than this: so many are scanned in less time than a search takes
@@ -59,28 +59,41 @@ class Layered(Index):
         if not len(self.removed) and not len(self.layer):
             return self.base.codes
         if self._codes is None:
-            built = self.base.codes
-            there = np.ones(len(built), bool)
-            there[np.searchsorted(built.ids, self.removed)] = False
-            self._codes = built.take(there).merged(self.layer.codes)
+            self._codes = merged(*self.parts)
         return self._codes
+
+    @property
+    def parts(self) -> tuple[Codes, Removed, Codes]:
+        """The codes of the built index, the ids among them that went, and the codes of the layer: none of them changes
+        any more, so that `merged` may put them together at another time."""
+        return self.base.codes, self.removed, self.layer.codes
 
     def __len__(self) -> int:
         return len(self.base) - len(self.removed) + len(self.layer)
 
     @property
     def due(self) -> bool:
-        """True when it is time to build anew."""
-        return self.behind > max(LEAST, len(self.base) // SHARE)
+        """True when it is time to build again: the layer is long, or much of what was built has gone."""
+        return len(self.removed) + len(self.layer) > self._share
+
+    @property
+    def outgrown(self) -> bool:
+        """True when what was built has taken in so much that a saved one has little in common with it."""
+        return self.behind > self._share
 
     @property
     def behind(self) -> int:
         """How many codes came or went since the index was built."""
         return len(self.removed) + len(self.layer) + self.taken
 
+    @property
+    def _share(self) -> int:
+        return max(LEAST, len(self.base) // SHARE)
+
     def update(self, came: Codes, gone: NDArray[np.int64]) -> None:
         """Codes that came, or changed under the ids they had, and ids that went; both ascending. Ids that went and are
-        not there are no matter."""
+        not there are no matter, nor are codes that are there already."""
+        came = came.take(~self._known(came))
         if not len(came) and not len(gone):
             return
         self._codes, self._kept = None, Remembered()
@@ -92,6 +105,15 @@ class Layered(Index):
             self.taken += len(came)
         else:
             self.layer = self.indexer.exhaustive(self.layer.codes.merged(came))
+
+    def _known(self, came: Codes) -> NDArray[np.bool_]:
+        """(n,) which of these codes the built index has as they are."""
+        built, known = self.base.codes, np.zeros(len(came), bool)
+        if len(built) and len(came) and came.ids[0] <= built.ids[-1]:
+            places = np.searchsorted(built.ids, came.ids).clip(max=len(built) - 1)
+            known = (built.ids[places] == came.ids) & (built.values[places] == came.values).all(axis=1)
+            known &= ~np.isin(came.ids, self.removed, assume_unique=True)
+        return known
 
     def _leave_out(self, stale: NDArray[np.int64]) -> None:
         """Ids that are not what they were, if they were there."""
@@ -162,6 +184,13 @@ class Layered(Index):
     ) -> Hits:
         among = None if positions is None else self.codes.ids[positions]
         return self.search(queries, k, within, among)
+
+
+def merged(built: Codes, removed: Removed, layer: Codes) -> Codes:
+    """The codes of an index that was built, less those removed, and those of a layer over it."""
+    there = np.ones(len(built), bool)
+    there[np.searchsorted(built.ids, removed)] = False
+    return built.take(there).merged(layer)
 
 
 def _widest(hits: Hits) -> int:
