@@ -437,3 +437,18 @@ def test_texts_alone_are_read_as_rows_of_any_kind_are() -> None:
     assert list(plain.texts.data) == list(mixed.texts.data) == ["a dog", "a cat"]
     assert list(plain.texts.keys) == list(mixed.texts.keys)
     assert plain.skipped == mixed.skipped
+
+
+def test_vectors_of_an_arrow_table_are_not_copied() -> None:
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    table = pa.table(
+        {"text": ["a", "b", "c", "d"], "clip": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 3)}
+    )
+    vectors = loaded(table, vectors={"clip": (None, "clip")}).texts.vectors["clip"]
+    assert np.shares_memory(vectors, values)
+    assert (
+        loaded(pa.concat_tables([table, table.slice(1, 2)]), vectors={"clip": (None, "clip")})
+        .texts.vectors["clip"]
+        .tolist()
+        == values.tolist()
+    )

@@ -87,3 +87,29 @@ def test_a_tensor_is_taken_whatever_its_type_and_with_its_gradients(tmp_path: Pa
 def test_rows_of_different_lengths_are_no_vectors(tmp_path: Path) -> None:
     with library(tmp_path) as db, pytest.raises(xmr.DataError, match="do its rows differ"):
         db.add_embeddings([[1, 2], [3]], space="s", recipe="flat")  # type: ignore[arg-type]  # that is the point
+
+
+# the cost of a large batch
+
+
+def test_stored_keys_are_read_once_however_many_blocks_a_batch_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmr_core.library.ingest.LIGHT_BLOCK", 10)
+    with library(tmp_path) as db:
+        db.add(texts([f"t{i}" for i in range(15)]))
+        asked: list[int] = []
+        match = db.store.match
+        monkeypatch.setattr(db.store, "match", lambda kind, keys: asked.append(len(keys)) or match(kind, keys))
+        done = db.add(texts([f"t{i}" for i in range(95)], year=list(range(95))))
+        assert (done.new, done.known, done.updated, asked) == (80, 15, 15, [95])
+        assert db.sql("SELECT count(*), sum(year) FROM xmr.catalog").fetchall() == [(95, sum(range(95)))]
+
+
+def test_a_key_that_comes_again_in_a_later_block_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmr_core.library.ingest.LIGHT_BLOCK", 2)
+    with library(tmp_path) as db:
+        assert db.add(texts(["a", "b", "c", "a", "b"])) == xmr.Added(new=3, known=2)
+        with pytest.raises(xmr.DataError, match="'x': already there with other content"):
+            db.add(xmr.Items("text", ["one", "two", "three"], ["x", "y", "x"]))
+        assert db.store.counts()["text"] == 3

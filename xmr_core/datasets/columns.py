@@ -117,7 +117,8 @@ def _of_arrow_column(column: Any) -> Sequence[Any]:
         column = column.cast(kind.value_type)
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if lists and pa.types.is_floating(kind.value_type) and not column.null_count and len(column):
-        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        parts: list[Any] = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+        flat: Any = parts[0] if len(parts) == 1 else np.concatenate(parts)  # one chunk is a view of the table's memory
         if len(flat) % len(column) == 0 and _of_one_width(column, kind):
             vectors: Sequence[Any] = flat.reshape(len(column), -1)
             return vectors

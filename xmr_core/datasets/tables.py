@@ -227,6 +227,8 @@ def _is_name(side: Any) -> bool:
 def _rows_of(column: Any, rows: Sequence[int]) -> Any:
     """The vectors of these rows; a list where some are missing."""
     if isinstance(column, np.ndarray) and column.ndim == 2:
+        if len(rows) == len(column) and all(row == at for at, row in enumerate(rows)):
+            return column  # all of them, in their order: no copy
         return np.asarray(column[np.asarray(rows, np.int64)])
     return [None if is_missing(column[row]) else column[row] for row in rows]
 

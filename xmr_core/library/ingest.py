@@ -31,6 +31,8 @@ BLOCK = 2000  # images that are checked and stored at once
 LIGHT_BLOCK = 20_000  # texts, or items that are vectors
 DIGITS = 16  # of a content's sha256, where it is the key
 
+Matches = tuple[NDArray[np.int64], NDArray[np.object_]]  # (n,) ids, -1 where new, and (n,) the stored content
+
 
 @dataclass(frozen=True)
 class Added:
@@ -95,6 +97,7 @@ class _Adding:
         added, ids = Added(), [np.empty(0, np.int64)]
         columns = self.store.typed_metadata(items.metadata)  # over all rows, so that a column has one type
         bare = replace(items, metadata={})
+        stored = self._stored(items)
         size = BLOCK if items.modality == IMAGE and not are_vectors(items.data) else LIGHT_BLOCK
         for rows in current_run().track(blocks(len(items), size), f"adding {items.modality}s, {size:,} at a time"):
             block = bare.take(rows)
@@ -104,15 +107,27 @@ class _Adding:
             self.keys.update(block.keys)
             if prepared.bad and on_error == "refuse":
                 raise _refusal(block, prepared)
-            report, assigned = self._block(block, {n: _at(own, rows) for n, own in columns.items()}, prepared)
+            known = (
+                self.store.match(block.modality, block.keys) if stored is None else (stored[0][rows], stored[1][rows])
+            )
+            report, assigned = self._block(block, {n: _at(own, rows) for n, own in columns.items()}, prepared, known)
             added += report
             ids.append(assigned)
         return added, np.concatenate(ids)
 
-    def _block(self, block: Items, columns: Mapping[str, Any], prepared: Prepared) -> tuple[Added, NDArray[np.int64]]:
+    def _stored(self, items: Items) -> Matches | None:
+        """What is stored under the keys of all items, as each question reads all that is stored; None where a block
+        may hold keys of another, or where keys are known only when the content has been read."""
+        if not items.keyed or len(set(items.keys)) < len(items):
+            return None
+        return self.store.match(items.modality, items.keys)
+
+    def _block(
+        self, block: Items, columns: Mapping[str, Any], prepared: Prepared, known: Matches
+    ) -> tuple[Added, NDArray[np.int64]]:
         good = np.setdiff1d(np.arange(len(block)), list(prepared.bad), assume_unique=True)
-        ids, known = self.store.match(block.modality, block.keys)
-        changed = [block.keys[row] for row in good[ids[good] >= 0] if known[row] != prepared.content[row]]
+        ids, contents = known
+        changed = [block.keys[row] for row in good[ids[good] >= 0] if contents[row] != prepared.content[row]]
         if changed:
             raise DataError(
                 f"{named(changed)}: already there with other content; delete these first, or give new keys", changed
