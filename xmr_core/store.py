@@ -226,7 +226,7 @@ class Store(ABC):
         return time.monotonic_ns()
 
     def changes(self, name: str, version: int, modality: str, since: int) -> Changes | None:
-        """What became of the codes of a modality since the revision `since`.
+        """What became of the codes of a modality since the revision `since`; the name "" stands for the whole library.
 
         None where that is not known, and all must be loaded again: `since` is too old, is none of this history, or what
         happened has not been written down.

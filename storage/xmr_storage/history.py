@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,48 +13,56 @@ from xmr_core.store import Changes
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
-__all__ = ["changes", "links_changed"]
+__all__ = ["News", "news"]
+
+Range = tuple[int, int, bool]  # first_id, last_id, removed
 
 
-def changes(con: Connection, name: str, version: int, modality: str, since: int) -> Changes | None:
-    """What became of the codes of a modality since a revision; None where that cannot be told."""
+@dataclass(frozen=True)
+class News:
+    """The rows of `xmr.changes` since a revision, in the order in which things happened: space, version, modality,
+    first_id, last_id, removed."""
+
+    rows: list[tuple[str, int, str, int | None, int | None, bool]]
+
+    @property
+    def links(self) -> bool:
+        """True where links came or went."""
+        return any(not space and (modality == "pairs" or removed) for space, _, modality, _, _, removed in self.rows)
+
+    def of(self, name: str, version: int, modality: str) -> Changes | None:
+        """What became of the codes of a modality; None where that cannot be told. No name stands for the library."""
+        ranges: list[Range] = []
+        for space, of_version, kind, first, last, removed in self.rows:
+            if space and ((space, of_version) != (name, version) or kind not in ("", modality)):
+                continue
+            if first is None or last is None:
+                if removed:
+                    return None
+                continue
+            ranges.append((first, last, removed))
+        return _latest(ranges)
+
+
+def news(con: Connection, since: int) -> News | None:
+    """What happened since a revision; None where that is too long ago, or it is none of this history."""
     if not con.columns("changes"):  # an older file, open for reading only
         return None
     rows = con.rows(
         """
-        SELECT revision, first_id, last_id, removed
+        SELECT revision, space, version, modality, first_id, last_id, removed
         FROM xmr.changes
         WHERE revision >= $1
-            AND (space = '' AND modality = '' OR space = $2 AND version = $3 AND modality IN ('', $4))
         ORDER BY revision, removed DESC
-        """,
-        [since, name, version, modality],
-    )
-    if all(row[0] != since for row in rows):  # too old, or of another history
-        return None
-    later = [row[1:] for row in rows if row[0] != since]
-    if any(first is None and removed for first, _, removed in later):
-        return None
-    return _of([(first, last, bool(removed)) for first, last, removed in later if first is not None])
-
-
-def links_changed(con: Connection, since: int) -> bool:
-    """True unless it is known that no link came or went since a revision."""
-    if not con.columns("changes"):
-        return True
-    rows = con.rows(
-        """
-        SELECT max(CASE WHEN revision = $1 THEN 1 ELSE 0 END),
-            max(CASE WHEN revision > $1 AND (modality = 'pairs' OR removed) THEN 1 ELSE 0 END)
-        FROM xmr.changes
-        WHERE revision >= $1 AND space = ''
         """,
         [since],
     )
-    return tuple(rows[0]) != (1, 0)
+    if not rows or rows[0][0] != since:
+        return None
+    return News([(*row[1:6], bool(row[6])) for row in rows if row[0] != since])
 
 
-def _of(ranges: list[tuple[int, int, bool]]) -> Changes:
+def _latest(ranges: list[Range]) -> Changes:
     """The last that happened to each id, of ranges of ids in the order in which they came or went."""
     ids = [np.arange(first, last + 1) for first, last, _ in ranges]
     gone = [np.full(len(range_), removed) for range_, (_, _, removed) in zip(ids, ranges, strict=True)]

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_storage.records import code_tables
-from xmr_storage.revisions import read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,10 +22,10 @@ def next_id(con: Connection) -> int:
 
     One that is deleted is never given again, since tables of the user's may refer to it.
     """
-    if not read(con):  # written before there was a counter, open for reading only
+    counters = dict(con.rows("SELECT key, value FROM xmr.meta WHERE key IN ('next_id', 'revision')"))
+    if len(counters) < 2:  # written before ids were counted
         return highest_id(con) + 1
-    ((stored,),) = con.rows("SELECT max(CAST(value AS BIGINT)) FROM xmr.meta WHERE key = 'next_id'")
-    return max(int(stored or 0), con.changing.next_id if con.changing else 0)
+    return max(int(counters["next_id"]), con.changing.next_id if con.changing else 0)
 
 
 def count_ids(con: Connection) -> None:

@@ -62,4 +62,5 @@ def find(con: Connection, name: str, version: int | None, role: Head = "indexer"
 def code_tables(con: Connection) -> list[str]:
     """The tables of codes that exist; a user's own `code_...` is not one."""
     tables = set(con.tables("code_"))
-    return [name for name in (table_name(s.name, s.version) for s in records(con)) if name in tables]
+    versions = con.rows("SELECT space, version FROM xmr.spaces ORDER BY space, version")
+    return [name for name in (table_name(space, version) for space, version in versions) if name in tables]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Changing", "begin", "read", "restart"]
+__all__ = ["Changing", "begin", "read", "resume"]
 
 STEP = 1 << 31
 RANDOM = STEP - (1 << 20)  # room for what one change does, see `Changing.seen`
@@ -31,6 +31,8 @@ Row = tuple[str, int, str, int | None, int | None, bool]  # space, version, moda
 class _Database(Protocol):
     """What of a connection is used here."""
 
+    changing: Changing | None
+
     def execute(self, query: str, parameters: Sequence[Any] | None = None) -> Any: ...
 
     def rows(self, query: str, parameters: Sequence[Any] | None = None) -> list[Any]: ...
@@ -40,7 +42,10 @@ class _Database(Protocol):
 
 def read(con: _Database) -> int:
     """The latest committed revision; 0 of a library that was last written before there were revisions."""
-    ((value,),) = con.rows("SELECT max(CAST(value AS BIGINT)) FROM xmr.meta WHERE key = 'revision'")
+    table = "SELECT max(CAST(value AS BIGINT)) FROM xmr.meta WHERE key = 'revision'"
+    if con.changing is not None:  # the row is the one of the change that is being made
+        table = "SELECT max(revision) FROM xmr.changes"
+    ((value,),) = con.rows(table)
     return int(value or 0)
 
 
@@ -61,12 +66,18 @@ def begin(con: _Database) -> Changing:
     return Changing(int(found[0][0]) if found else step)
 
 
-def restart(con: _Database, changing: Changing) -> None:
-    """Continue from here, where the rows of another library have come in the place of this one's."""
-    con.execute("DELETE FROM xmr.changes")
-    con.execute("DELETE FROM xmr.meta WHERE key = 'revision'")
-    con.execute("INSERT INTO xmr.meta (key, value) VALUES ('revision', $1)", [str(changing.revision)])
+def resume(con: _Database, changing: Changing) -> bool:
+    """Continue the history of an export, whose rows have come in the place of this library's; False where it has none.
+
+    The change that restores it writes nothing of its own then: what follows is as it would have been.
+    """
+    rows = con.rows("SELECT CAST(value AS BIGINT) FROM xmr.meta WHERE key = 'revision'")
+    if rows:
+        changing.revision, changing.writes = int(rows[0][0]), False
+    else:
+        con.execute("INSERT INTO xmr.meta (key, value) VALUES ('revision', $1)", [str(changing.revision)])
     changing.unknown()
+    return bool(rows)
 
 
 class Changing:
@@ -75,7 +86,8 @@ class Changing:
     def __init__(self, revision: int) -> None:
         self.revision = revision
         self.next_id = 0  # above the ids that came
-        self._notes = 1  # never 0: what is read before the first note is not what is committed
+        self.writes = True
+        self.notes = 0
         self._came: dict[tuple[str, int, str], list[NDArray[np.int64]]] = {}
         self._went: dict[tuple[str, int, str], list[NDArray[np.int64]]] = {}
         self._unknown: set[tuple[str, int]] = set()
@@ -84,7 +96,7 @@ class Changing:
     @property
     def seen(self) -> int:
         """A revision for whoever reads inside the transaction: another one after each note."""
-        return self.revision + self._notes
+        return self.revision + self.notes
 
     def use(self, ids: NDArray[np.int64]) -> None:
         """These ids are in use from now on."""
@@ -92,12 +104,12 @@ class Changing:
 
     def came(self, space: str, version: int, modality: str, ids: NDArray[np.int64]) -> None:
         """Codes of these ids were inserted, or replaced."""
-        self._notes += 1
+        self.notes += 1
         self._came.setdefault((space, version, modality), []).append(ids)
 
     def went(self, ids: NDArray[np.int64], space: str = "", version: int = 0, modality: str = "") -> None:
         """Codes of these ids were deleted: of a version and a modality, or of all."""
-        self._notes += 1
+        self.notes += 1
         self._went.setdefault((space, version, modality), []).append(ids)
         for key, noted in self._came.items():
             if not space or key == (space, version, modality):
@@ -105,17 +117,20 @@ class Changing:
 
     def unknown(self, space: str = "", version: int = 0) -> None:
         """Anything may have happened to the codes of a version, or to all of the library."""
-        self._notes += 1
+        self.notes += 1
         self._unknown.add((space, version))
 
     def links(self) -> None:
         """Links came or went."""
-        self._notes += 1
+        self.notes += 1
         self._links = True
 
     def write(self, con: _Database) -> None:
         """Write the notes, as the last statements of the transaction, and delete what is older than anybody needs."""
         import pyarrow as pa
+
+        if not self.writes:
+            return
 
         columns = [pa.array(column) for column in zip(*self._rows(), strict=True)]
         names = ("space", "version", "modality", "first_id", "last_id", "removed")

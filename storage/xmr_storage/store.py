@@ -39,6 +39,8 @@ class SqlStore(SqlItems, SqlSpaces):
     def __init__(self, connection: Connection) -> None:
         """A store over an open database; `prepared` makes or checks the library in it."""
         self.db = connection
+        self._asked: tuple[int, int] | None = None  # what `_news` is about: since which revision, up to which
+        self._news: history.News | None = None
 
     def prepared(self) -> Self:
         """This store, with a library in it: checked where one is there, else made. Closes the database on failure.
@@ -102,13 +104,25 @@ class SqlStore(SqlItems, SqlSpaces):
 
     def revision(self) -> int:
         changing = self.db.changing
-        return self.db.revision() if changing is None else changing.seen
+        return self.db.revision() if changing is None or not changing.notes else changing.seen
 
     def changes(self, name: str, version: int, modality: str, since: int) -> Changes | None:
-        return history.changes(self.db, name, version, modality, since)
+        news = self._since(since)
+        return None if news is None else news.of(name, version, modality)
 
     def links_changed(self, since: int) -> bool:
-        return history.links_changed(self.db, since)
+        news = self._since(since)
+        return news is None or news.links
+
+    def _since(self, since: int) -> history.News | None:
+        """What happened since a revision, read once for all spaces. Inside a transaction it is not written yet."""
+        changing, revision = self.db.changing, self.revision()
+        if changing is not None and changing.notes:
+            return None
+        if (since, revision) != self._asked:
+            self._news = history.news(self.db, since)
+            self._asked = since, revision
+        return self._news
 
     def has_split(self, split: str) -> bool:
         query = "SELECT 1 FROM xmr.catalog WHERE CAST(split AS VARCHAR) = $1 LIMIT 1"
@@ -135,8 +149,8 @@ class SqlStore(SqlItems, SqlSpaces):
             raise StorageError(f"{self.url}: not empty; restore into a new file")
         with self.transaction():
             transfer.restore(self.db, folder)
-            count_ids(self.db)
-            revisions.restart(self.db, self.db.noted)
+            if not revisions.resume(self.db, self.db.noted):  # exported before there were counters
+                count_ids(self.db)
             metadata.make_catalog(self.db)
             self.republish()
 

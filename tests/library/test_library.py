@@ -343,7 +343,7 @@ def test_the_id_of_a_deleted_item_is_never_given_again(db: Library) -> None:
 def test_compacting_keeps_everything_and_frees_the_disk(tmp_path: Path) -> None:
     with xmr.open(tmp_path / "big.duckdb", progress=False) as db:
         db.sql("CREATE TABLE mine AS SELECT range AS n FROM range(1000)")
-        db.add_embeddings(np.random.default_rng(0).integers(0, 256, (400_000, 8), dtype=np.uint8), "gone", "hamming")
+        db.add_embeddings(np.random.default_rng(0).integers(0, 256, (500_000, 8), dtype=np.uint8), "gone", "hamming")
         kept = np.random.default_rng(1).integers(0, 256, (100, 8), dtype=np.uint8)
         db.add_embeddings(kept, "kept", "hamming")
         db.drop("gone")

@@ -21,7 +21,7 @@ from xmr_core.progress import current_run, use_run
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
 from xmr_core.registry import require
 from xmr_core.search.condition import Condition, Where, as_condition
-from xmr_core.store import Store
+from xmr_core.store import SpaceRecord, Store
 from xmr_core.types import Codes, Int, Pairs
 
 __all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh", "resumable"]
@@ -54,6 +54,7 @@ def fit(
     with resumable(session, name, version, notes, _content(pipeline, pairs)):
         fitted = pipeline.fit(pairs)
         with store.transaction():
+            version = new_version(session, name)  # another handle may have fitted one meanwhile
             _encode_all(session, name, version, fitted, seed)
             store.put_training(name, version, np.union1d(pairs.images.ids, pairs.texts.ids))
             if publish:
@@ -138,25 +139,41 @@ def _codes(
             break
 
 
+def _lacking(store: Store, record: SpaceRecord, modality: str, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The ids of items without a code in a version, of all or of some."""
+    if among is None:
+        have, ids = store.coded_ids(record.name, record.version, modality), store.ids(modality)
+    else:
+        have, ids = store.get_codes(record.name, record.version, modality, among).ids, among
+    return np.setdiff1d(ids, have)
+
+
 def refresh(session: Session) -> int:
     """See `Library.refresh`."""
     with session.change():
         return encode_missing(session, {})
 
 
-def encode_missing(session: Session, uncoded: dict[str, str]) -> int:
+def encode_missing(
+    session: Session,
+    uncoded: dict[str, str],
+    among: Mapping[str, NDArray[np.int64]] | None = None,
+    name: str | None = None,
+) -> int:
     """Encode the items that lack codes in a published space, inside a run and a transaction; how many codes.
 
+    `among` are the ids of each modality that may lack one, all without it: then all ids are read. `name` is the space
+    to look at, all without it.
     Items that cannot have one, for want of a ready-made vector, are noted in `uncoded`, key to reason.
     """
     store, count = session.store, 0
     for record in store.spaces():
-        space = session.space(record.name) if record.published else None
+        wanted = record.published and name in (None, record.name)
+        space = session.space(record.name, record.version) if wanted else None
         if space is None or space.pipeline.encoder is None:
             continue
         for modality in space.pipeline.modalities:
-            have = store.coded_ids(record.name, record.version, modality)
-            missing = np.setdiff1d(store.ids(modality), have, assume_unique=True)
+            missing = _lacking(store, record, modality, None if among is None else among.get(modality))
             for codes in _codes(store, space.pipeline, modality, missing, uncoded):
                 store.put_codes(record.name, record.version, modality, codes)
                 count += len(codes)

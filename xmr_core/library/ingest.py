@@ -79,7 +79,7 @@ def add(session: Session, given: object, on_error: str, encode: bool, options: M
             session.store.put_links(links[:, 0], links[:, 1])
         if (added.new or added.updated) and encode:
             uncoded: dict[str, str] = {}
-            encode_missing(session, uncoded)
+            encode_missing(session, uncoded, adding.touched())
             added += Added(uncoded={key: reason for key, reason in uncoded.items() if key in adding.keys})
     return added
 
@@ -91,6 +91,15 @@ class _Adding:
         self.store, self.label_names = store, label_names
         self.next = store.next_id()
         self.keys: set[str] = set()
+        self._touched: dict[str, list[NDArray[np.int64]]] = {}
+
+    def touched(self) -> dict[str, NDArray[np.int64]]:
+        """The ids of each modality that were given, new or known."""
+        none: NDArray[np.int64] = np.empty(0, np.int64)
+        modalities = {IMAGE, TEXT, *self._touched}
+        return {
+            modality: np.unique(np.concatenate([none, *self._touched.get(modality, [])])) for modality in modalities
+        }
 
     def add(self, items: Items, on_error: str) -> tuple[Added, NDArray[np.int64]]:
         """The report, and (n,) the ids that the items have now, -1 where skipped."""
@@ -142,6 +151,7 @@ class _Adding:
             assigned = {block.keys[row]: ids[row] for row in new}
             ids = np.array([assigned.get(key, ids[row]) for row, key in enumerate(block.keys)], np.int64)
         ids[list(prepared.bad)] = -1
+        self._touched.setdefault(block.modality, []).append(ids[firsts])
         if len(new):
             self._insert(block, columns, prepared, new, ids)
         updated = self._update(block, columns, old, ids) if len(old) else 0

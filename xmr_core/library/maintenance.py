@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xmr_core.library import saved
+from xmr_core.library.fitting import encode_missing
 from xmr_core.library.live import LiveSession
 from xmr_core.library.session import Session
 from xmr_core.types import Head
@@ -16,7 +17,9 @@ __all__ = ["drop", "export", "publish", "register", "restore", "sql"]
 
 def publish(session: Session, name: str, version: int) -> None:
     """See `Library.publish`."""
-    session.store.publish(name, version)
+    with session.change():
+        session.store.publish(name, version)
+        encode_missing(session, {}, name=name)
 
 
 def drop(session: Session, name: str, version: int | None = None, role: Head = "indexer") -> None:

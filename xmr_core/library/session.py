@@ -50,12 +50,11 @@ class Session:
 
         Inside, spaces are those of when it began: what it does itself is followed once it is committed.
         """
-        with self.run() as run, self._alone():
-            self.follow()  # before the transaction, in which revisions are not those of what will be committed
+        with self.run() as run, self._alone(), self.store.transaction():
+            self.follow()
             outer, self._changing = self._changing, True
             try:
-                with self.store.transaction():
-                    yield run
+                yield run
             finally:
                 self._changing = outer
 

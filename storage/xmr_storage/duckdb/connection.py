@@ -58,12 +58,14 @@ class DuckDBConnection(Connection):
         if not self._finalizer.alive:
             raise StorageError(f"{self.url} is closed")
         if instance.revision is None:
-            with self.writer:  # or else it could be older than what is committed meanwhile
-                instance.revision = super().revision()
+            found = super().revision()
+            with instance.guard:  # what was committed meanwhile is later
+                instance.revision = found if instance.revision is None else instance.revision
         return instance.revision
 
     def committed(self, revision: int) -> None:
-        self.instance.revision = revision
+        with self.instance.guard:
+            self.instance.revision = revision
 
     @property
     def has_cursor(self) -> bool:
@@ -72,6 +74,7 @@ class DuckDBConnection(Connection):
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for the user's statements, since the live functions use `raw` while those run."""
+        self.instance.require_process()
         if not self.has_cursor:
             self._opened.append(self.instance.connect())
         return self._opened[1]

@@ -34,14 +34,16 @@ class Instance:
     """One open database, shared by its handles. Made by `acquire`; every handle gives it back by `release`.
 
     `writer` is held by the transaction that writes, and is taken before any lock of a handle. `revision` is that of
-    the last commit; None until it was read. `root` is a connection that lives as long as any handle: what belongs to
-    the database, not to a handle, such as Python functions, is made on it, and made again when `generation` has grown.
+    the last commit, None until it was read; it is set under `guard`. `root` is a connection that lives as long as any
+    handle: what belongs to the database, not to a handle, such as Python functions, is made on it, and made again when
+    `generation` has grown.
     """
 
     def __init__(self, path: str, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
-        self.process = os.getpid()
+        self.process = _registry.process
         self.writer = threading.RLock()
+        self.guard = threading.Lock()
         self.revision: int | None = None
         self.generation = 0
         self.handles = 0
@@ -61,13 +63,13 @@ class Instance:
     @property
     def is_here(self) -> bool:
         """False in a forked child of the process that opened the database."""
-        return self.process == os.getpid()
+        return self.process == _registry.process
 
     def require_process(self) -> None:
         """Raise StorageError in any process but the one that opened the database."""
         if not self.is_here:
             raise StorageError(
-                f"{self.path} was opened in process {self.process}, this is process {os.getpid()}: "
+                f"{self.path} was opened in process {self.process}, this is process {_registry.process}: "
                 "open it again in this one"
             )
 
@@ -117,7 +119,7 @@ class Instance:
     def require_only_handle(self) -> None:
         """Raise LockedError where several handles are open."""
         if self.handles > 1:
-            raise LockedError(f"{self.path}: {self.handles - 1} more handles of this process are open; close them")
+            raise LockedError(f"{self.path}: another connection of this process is open on it; close it first")
 
     def require_same(self, read_only: bool) -> None:
         """Raise LockedError where another handle cannot share this: DuckDB opens a file in one mode a process."""
@@ -133,6 +135,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.process = os.getpid()
         self.files: dict[str, Instance] = {}
         self.all: set[Instance] = set()
         self.inherited: dict[str, Instance] = {}
@@ -153,7 +156,7 @@ class _Registry:
         Even as Python exits, DuckDB writes a checkpoint when the last connection to a database is destroyed: so each
         gets a reference that nobody gives back.
         """
-        self.lock = threading.Lock()
+        self.lock, self.process = threading.Lock(), os.getpid()
         self.inherited |= self.files
         for instance in self.all:
             for connection in (instance.root, *instance.connections):

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from xmr_core.errors import DataError, StorageError
 from xmr_core.store import Live, SpaceRecord
 from xmr_storage.duckdb import codes
 from xmr_storage.duckdb.connection import DuckDBConnection
 from xmr_storage.duckdb.instances import first_line
+from xmr_storage.ids import highest_id
 from xmr_storage.store import SqlStore
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from xmr_storage.duckdb.live import LiveLibrary
+    from xmr_storage.duckdb.statements import Effect
 
 __all__ = ["DuckDBStore"]
 
@@ -35,6 +39,7 @@ class DuckDBStore(SqlStore):
 
     db: DuckDBConnection
     _live: LiveLibrary | None = None
+    _done: Effect = "nothing"  # what statements have done since a transaction of the user's last ended
 
     @classmethod
     def open(cls, url: str, read_only: bool = False) -> Self:
@@ -93,7 +98,9 @@ class DuckDBStore(SqlStore):
 
         try:
             relation = self.db.cursor().sql(query, params=parameters)
-            return relation if relation is None else relation.execute()
+            result = relation if relation is None else relation.execute()
+            self._notice(query)
+            return result
         except duckdb.PermissionException as error:
             hint = "; a library that is only read opens no other file: open it for writing" if self.read_only else ""
             raise StorageError(f"{self.url}: {first_line(error)}{hint}") from error
@@ -101,6 +108,23 @@ class DuckDBStore(SqlStore):
             raise StorageError(f"{self.url}: {error}") from error
         except UnicodeEncodeError as error:
             raise DataError(f"the query is not valid Unicode: {error}") from error
+
+    def _notice(self, query: str) -> None:
+        """Count what a statement of the user's may have changed, now and again when a transaction of theirs ends."""
+        from xmr_storage.duckdb import statements
+
+        if self.read_only:
+            return
+        done = statements.effect(self.db.cursor(), query, self.db.tables)
+        if done == "ended":
+            done, self._done = self._done, "nothing"
+        else:
+            self._done = max(done, self._done, key=statements.EFFECTS.index)
+        if done != "nothing":
+            with self.transaction():
+                if done == "anything":
+                    self.db.noted.use(np.array([highest_id(self.db)]))
+                    self.db.noted.unknown()
 
     def live(self, connection: Any, live: Live) -> None:
         from xmr_storage.duckdb.live import LiveLibrary, attach
