@@ -65,7 +65,8 @@ def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArra
         stored = _dim(con, table)
         if stored not in (0, dim):
             raise DataError(f"features of {extractor}: expected {stored} dimensions, got {dim}")
-        con.execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
+        if not stored:
+            con.execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
         con.insert(table, pa.table({"item_id": ids, "vector": vector_column(vectors)}))
 
 

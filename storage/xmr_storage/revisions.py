@@ -23,6 +23,7 @@ STEP = 1 << 31
 RANDOM = STEP - (1 << 20)  # room for what one change does, see `Changing.seen`
 RUNS = 1000  # of consecutive ids, that one change of a space is told in; beyond that, all of it may have changed
 KEPT = 10_000  # rows of `xmr.changes`
+FEW = 8  # rows that are written one by one sooner than as a table
 PRUNED = 256  # revisions between two looks at how many there are
 
 Row = tuple[str, int, str, int | None, int | None, bool]  # space, version, modality, first_id, last_id, removed
@@ -127,16 +128,15 @@ class Changing:
 
     def write(self, con: _Database) -> None:
         """Write the notes, as the last statements of the transaction, and delete what is older than anybody needs."""
-        import pyarrow as pa
-
         if not self.writes:
             return
 
-        columns = [pa.array(column) for column in zip(*self._rows(), strict=True)]
-        names = ("space", "version", "modality", "first_id", "last_id", "removed")
-        kinds = (pa.string(), pa.int32(), pa.string(), pa.int64(), pa.int64(), pa.bool_())
-        table = {name: column.cast(kind) for name, column, kind in zip(names, columns, kinds, strict=True)}
-        con.insert("changes", pa.table({"revision": pa.array([self.revision] * len(columns[0])), **table}))
+        rows = list(self._rows())
+        if len(rows) <= FEW:
+            for row in rows:
+                con.execute("INSERT INTO xmr.changes VALUES ($1, $2, $3, $4, $5, $6, $7)", [self.revision, *row])
+        else:
+            self._insert(con, rows)
         if self.next_id:
             con.execute(
                 "UPDATE xmr.meta SET value = $1 WHERE key = 'next_id' AND CAST(value AS BIGINT) < $2",
@@ -144,6 +144,15 @@ class Changing:
             )
         if self.revision // STEP % PRUNED == 0:
             _prune(con)
+
+    def _insert(self, con: _Database, rows: list[Row]) -> None:
+        import pyarrow as pa
+
+        columns = [pa.array(column) for column in zip(*rows, strict=True)]
+        names = ("space", "version", "modality", "first_id", "last_id", "removed")
+        kinds = (pa.string(), pa.int32(), pa.string(), pa.int64(), pa.int64(), pa.bool_())
+        table = {name: column.cast(kind) for name, column, kind in zip(names, columns, kinds, strict=True)}
+        con.insert("changes", pa.table({"revision": pa.array([self.revision] * len(columns[0])), **table}))
 
     def _rows(self) -> Iterator[Row]:
         """One row that says there was this change, and those that say what it did."""

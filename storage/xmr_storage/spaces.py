@@ -15,7 +15,7 @@ from xmr_core.store import AttentionRows, RunRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head
 from xmr_storage import codes as stored
 from xmr_storage import parts
-from xmr_storage.records import ANSWERER, answerers, code_tables, find, records
+from xmr_storage.records import ANSWERER, answerers, find, records
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
@@ -49,7 +49,7 @@ class SqlSpaces(Store):
     def spaces(self, role: Head = "indexer") -> list[SpaceRecord]:
         if role == "answerer":
             return answerers(self.db)
-        tables = set(code_tables(self.db))
+        tables = self.db.tables("code_")
         return [self._counted(space, tables) for space in records(self.db)]
 
     def _counted(self, space: SpaceRecord, tables: Collection[str]) -> SpaceRecord:
@@ -62,7 +62,7 @@ class SqlSpaces(Store):
     def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
         space = find(self.db, name, version, role)
         if role == "indexer":
-            space = self._counted(space, code_tables(self.db))
+            space = self._counted(space, self.db.tables("code_"))
         return dataclasses.replace(space, parts=parts.get(self.db, name, space.version))
 
     def put_space(self, space: SpaceRecord) -> None:

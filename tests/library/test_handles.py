@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,12 +190,28 @@ def test_readers_share_a_file(path: Path, one: Library) -> None:
             xmr.open(path)
 
 
+def test_another_process_is_refused_while_this_one_has_the_file_open(path: Path, one: Library) -> None:
+    one.add(texts("red"))
+    code = "import sys, xmr_core as xmr\ntry: xmr.open(sys.argv[1])\nexcept xmr.LockedError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120)
+    assert f"is held by process {os.getpid()}" in done.stdout
+
+
 def test_closing_one_handle_leaves_the_other_open(one: Library, other: Library) -> None:
     other.close()
     other.close()
     one.add(texts("red"))
     with pytest.raises(xmr.StorageError, match="closed"):
         other.search(text="red")
+
+
+def test_a_handle_that_nobody_closes_lets_go_of_the_file(path: Path, one: Library) -> None:
+    one.close()
+    db = xmr.open(path, progress=False)
+    db.add(texts("red"))
+    del db
+    gc.collect()
+    duckdb.connect(str(path), read_only=True).close()
 
 
 def test_databases_in_memory_are_apart() -> None:
@@ -355,9 +374,6 @@ def test_a_child_that_closes_what_it_inherited_harms_nothing(path: Path, one: Li
 @needs_fork
 def test_a_child_that_ends_as_python_does_harms_nothing(path: Path, one: Library) -> None:
     one.add(texts("red"))
-    import subprocess
-    import sys
-
     code = (
         "import os, sys, xmr_core as xmr\n"
         "db = xmr.open(sys.argv[1], progress=False)\n"

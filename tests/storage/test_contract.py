@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from xmr_core.errors import StorageError
+from xmr_core.store import Changes
 from xmr_core.testing import conformance
 from xmr_core.types import Codes, Items
 from xmr_storage.duckdb.store import DuckDBStore
@@ -78,9 +79,30 @@ class CleansFeatures(DuckDBStore):
 
 
 class CodesAsInserted(DuckDBStore):
-    def get_codes(self, name, version, modality):
-        found = super().get_codes(name, version, modality)
+    def get_codes(self, name, version, modality, ids=None):
+        found = super().get_codes(name, version, modality, ids)
         return Codes(found.ids, found.values[::-1], found.layout)
+
+
+class StandsStill(DuckDBStore):
+    def revision(self):
+        return 1
+
+
+class ForgetsRemovals(DuckDBStore):
+    def changes(self, name, version, modality, since):
+        found = super().changes(name, version, modality, since)
+        return found and Changes(found.came, found.went[:0])
+
+
+class KnowsEveryRevision(DuckDBStore):
+    def changes(self, name, version, modality, since):
+        return super().changes(name, version, modality, since) or Changes(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class AllCodes(DuckDBStore):
+    def get_codes(self, name, version, modality, ids=None):
+        return super().get_codes(name, version, modality)
 
 
 class PublishesBeside(DuckDBStore):
@@ -149,6 +171,12 @@ class CriesWolf(DuckDBStore):
         (AddsLabels, "labels_replace_those_before"),
         (KeepsCodesOfDeleted, "what_is_deleted_is_gone_everywhere"),
         (CleansFeatures, "features_come_back_bit_for_bit"),
+        (StandsStill, "a_revision_grows_with_every_change_and_with_nothing_else"),
+        (StandsStill, "a_revision_is_the_same_for_every_handle"),
+        (ForgetsRemovals, "changes_are_those_since_the_revision"),
+        (KnowsEveryRevision, "nothing_is_known_of_a_revision_that_never_was"),
+        (KnowsEveryRevision, "a_space_in_the_place_of_another_is_loaded_whole"),
+        (AllCodes, "codes_of_chosen_ids_are_theirs_alone"),
         (PublishesBeside, "a_name_means_the_version_that_is_published"),
         (WritesWhenReading, "a_store_open_for_reading_reads_and_refuses_to_write"),
         (LeaksErrors, "a_space_that_does_not_exist_is_refused"),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBConnection"]
 
 BATCH = 100_000  # rows that are held at once as a table is written
+DEFINING = ("CREATE", "ALTER", "DROP", "ATTACH", "DETACH", "COPY")  # how statements begin that change tables
+Catalog = tuple[list[str], dict[str, dict[str, str]]]  # tables; columns of tables and views, and their types
 
 
 class DuckDBConnection(Connection):
@@ -32,6 +34,9 @@ class DuckDBConnection(Connection):
         self.instance = acquire(path, read_only)
         self._opened = [self.instance.connect()]  # for our statements, and from the first on for the user's
         self._finalizer = weakref.finalize(self, _let_go, self.instance, self._opened)  # also as the program ends
+        self._known: Catalog | None = None
+        self._known_at = 0
+        self._defines = False  # the open transaction has made, changed or dropped a table
 
     @property
     def raw(self) -> duckdb.DuckDBPyConnection:
@@ -82,6 +87,8 @@ class DuckDBConnection(Connection):
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         raw = self.raw  # before the lock, which a thread of the parent may hold for ever in a forked child
         with self.lock, self.errors():
+            if query.lstrip()[:6].upper().startswith(DEFINING):
+                self.define()
             return raw.execute(query, parameters)
 
     @contextlib.contextmanager
@@ -149,27 +156,56 @@ class DuckDBConnection(Connection):
             self.execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
 
     def tables(self, *prefixes: str) -> list[str]:
-        names = self.rows(
-            """
-            SELECT table_name
-            FROM duckdb_tables()
-            WHERE schema_name = 'xmr' AND database_name = current_database()
-            ORDER BY table_name
-            """
-        )
-        return [name for (name,) in names if name.startswith(prefixes or "")]
+        return [name for name in self._catalog()[0] if name.startswith(prefixes or "")]
 
     def columns(self, table: str) -> dict[str, str]:
-        rows = self.rows(
-            """
-            SELECT column_name, data_type
-            FROM duckdb_columns()
-            WHERE schema_name = 'xmr' AND database_name = current_database() AND table_name = $1
-            ORDER BY column_index
-            """,
-            [table],
-        )
-        return dict(rows)
+        return dict(self._catalog()[1].get(table, {}))
+
+    def _catalog(self) -> Catalog:
+        """The tables and the columns of the library, read again where some handle has made or dropped one: asking the
+        database takes it longer than most of what is then done."""
+        self.instance.require_process()
+        at = self.instance.definitions
+        if self._known is None or self._known_at != at:
+            tables = self.rows(
+                """
+                SELECT table_name
+                FROM duckdb_tables()
+                WHERE schema_name = 'xmr' AND database_name = current_database()
+                ORDER BY table_name
+                """
+            )
+            columns: dict[str, dict[str, str]] = {}
+            for table, name, kind in self.rows(
+                """
+                SELECT table_name, column_name, data_type
+                FROM duckdb_columns()
+                WHERE schema_name = 'xmr' AND database_name = current_database()
+                ORDER BY table_name, column_index
+                """
+            ):
+                columns.setdefault(table, {})[name] = kind
+            self._known, self._known_at = ([name for (name,) in tables], columns), at
+        return self._known
+
+    def define(self) -> None:
+        """Tables or columns may have changed, here and for other handles."""
+        self._defines = True
+        self.instance.definitions += 1
+
+    def _commit(self) -> None:
+        super()._commit()
+        self._defined()
+
+    def _roll_back(self) -> None:
+        super()._roll_back()
+        self._defined()
+
+    def _defined(self) -> None:
+        """What was defined in the transaction is seen by other handles from now on, or by none."""
+        if self._defines:
+            self._defines = False
+            self.instance.definitions += 1
 
     def write(self, table: str, file: Path) -> None:
         """Write a table as Parquet, without holding it in memory."""

@@ -46,6 +46,7 @@ class Instance:
         self.guard = threading.Lock()
         self.revision: int | None = None
         self.generation = 0
+        self.definitions = 0  # grows where tables or columns may have changed
         self.handles = 0
         self.connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self.root = _open(path, read_only)
@@ -87,6 +88,7 @@ class Instance:
             self.root = _open(self.path, self.read_only)
             self.file = _identity(self.path)
             self.generation += 1
+            self.definitions += 1
 
     def tidy(self) -> None:
         """Move what was committed from the log into the file, if it is much."""
@@ -134,7 +136,7 @@ class _Registry:
     """The instances of this process. `inherited` are the files that were open when it was forked, path to parent."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a handle that is collected is released in whatever the thread is just doing
         self.process = os.getpid()
         self.files: dict[str, Instance] = {}
         self.all: set[Instance] = set()
@@ -156,7 +158,7 @@ class _Registry:
         Even as Python exits, DuckDB writes a checkpoint when the last connection to a database is destroyed: so each
         gets a reference that nobody gives back.
         """
-        self.lock, self.process = threading.Lock(), os.getpid()
+        self.lock, self.process = threading.RLock(), os.getpid()
         self.inherited |= self.files
         for instance in self.all:
             for connection in (instance.root, *instance.connections):
@@ -177,9 +179,14 @@ def acquire(path: str, read_only: bool) -> Instance:
             _require_one_name(path)
             instance = Instance(path, read_only)
             _registry.keep(instance)
-        else:
+            instance.handles += 1
+            return instance
+        instance.handles += 1  # first of all: a handle that is just collected must not close it
+        try:
             instance.require_same(read_only)
-        instance.handles += 1
+        except LockedError:
+            instance.release()
+            raise
         return instance
 
 

@@ -115,6 +115,8 @@ class DuckDBStore(SqlStore):
 
         if self.read_only:
             return
+        if statements.WRITES.search(query):
+            self.db.define()
         done = statements.effect(self.db.cursor(), query, self.db.tables)
         if done == "ended":
             done, self._done = self._done, "nothing"
