@@ -38,7 +38,7 @@ __all__ = ["Library"]
 class Library:
     """A library, open. Made by `xmr_core.open`; close it, or use it in a `with`.
 
-    Open one in each thread: those of one process share a file, write one after the other, and each sees at once what the
+    Open one in each thread: those of one process share a file, write one after the other, and see at once what the
     others did. Threads that share one are safe, and wait for each other. One process may write a file at a time, or any
     number may read it; a process that was forked opens its own, and may not use what it inherited.
     """
