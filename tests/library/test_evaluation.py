@@ -162,3 +162,17 @@ def test_queries_without_a_true_item_in_the_database_are_counted(db: Library) ->
 def test_a_version_that_is_dropped_forgets_what_it_was_fitted_on(db: Library) -> None:
     db.drop("toy")
     assert db.sql("SELECT count(*) FROM xmr.training").fetchall() == [(0,)]
+
+
+def test_an_audit_is_kept_with_recall_time_and_bytes(db: Library) -> None:
+    recalls = db.audit(k=2)
+    rows = db.sql("SELECT what, name, value FROM xmr.metrics WHERE what LIKE 'audit%'").fetchall()
+    kept = {(what, name): value for what, name, value in rows}
+    assert {kept[f"audit {modality}", "recall@2"] for modality in recalls} == set(recalls.values())
+    assert kept["audit image", "bytes"] == db.space("toy").record.code_layout.nbytes
+    assert kept["audit text", "milliseconds"] > 0
+
+
+def test_every_fit_leaves_a_run(db: Library) -> None:
+    rows = db.sql("SELECT space, version, what, name FROM xmr.runs JOIN xmr.metrics USING (run_id)").fetchall()
+    assert {("toy", 1, "fit", name) for name in ("seconds", "images", "texts")} <= set(rows)

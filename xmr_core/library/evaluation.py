@@ -6,6 +6,8 @@ sizes, the seed, the recipe and the fingerprint along with every value, and keep
 
 from __future__ import annotations
 
+import statistics
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +22,7 @@ from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_seed
 from xmr_core.options import as_int
 from xmr_core.search.condition import Condition, Where, as_condition
+from xmr_core.search.index import Index
 from xmr_core.store import RunRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, Int
 
@@ -31,6 +34,7 @@ PROTOCOLS = {
     "recall": "R@K over the whole database; rank of the best true item, ties count against it",
 }
 NAMES = {"map": "MAP", "recall": "R@K"}
+TIMED = 20  # searches whose median an audit tells
 RECALLS = {"R@1": "r1", "R@5": "r5", "R@10": "r10", "median rank": "median", "mean rank": "mean"}
 
 
@@ -186,8 +190,9 @@ def audit(session: Session, k: Int, sample: Int, space: str | None, seed: Int) -
     """See `Library.audit`."""
     most, count = as_int(k, "k", 1), as_int(sample, "sample", 1, error=ConfigError)
     loaded = session.space(space)
-    rng = np.random.default_rng(check_seed(seed))
-    recalls = {}
+    seed = check_seed(seed)
+    rng = np.random.default_rng(seed)
+    recalls, rows = {}, []
     for modality in loaded.pipeline.modalities:
         ids = session.store.ids(modality)
         if not len(ids):
@@ -195,10 +200,25 @@ def audit(session: Session, k: Int, sample: Int, space: str | None, seed: Int) -
         chosen = np.sort(rng.choice(ids, min(count, len(ids)), replace=False))
         with session.run():
             queries = loaded.pipeline.embed(session.store.items(chosen, modality))
-        found, truth = (loaded.index(modality, exact).search(queries, most).ids for exact in (False, True))
+        index = loaded.index(modality)
+        found, truth = index.search(queries, most).ids, loaded.index(modality, exact=True).search(queries, most).ids
         shared = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, truth, strict=True)]
         recalls[modality] = float(np.sum(shared) / max(1, (truth >= 0).sum()))
+        told = {"milliseconds": _milliseconds(index, queries, most), "bytes": float(loaded.record.code_layout.nbytes)}
+        rows.append((f"audit {modality}", {f"recall@{most}": recalls[modality], **told}))
+    notes = {"recipe": loaded.record.recipe, "k": most, "sample": count, "seed": seed}
+    keep(session.store, loaded.name, loaded.record.version, notes, rows)
     return recalls
+
+
+def _milliseconds(index: Index, queries: Embeddings, k: int) -> float:
+    """The median time of one search, encoded already, over the first queries."""
+    taken = []
+    for row in range(min(TIMED, len(queries))):
+        query, start = queries.take(slice(row, row + 1)), time.perf_counter()
+        index.search(query, k)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken) * 1e3
 
 
 def _default_queries(store: Store) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,10 @@ def fit(
     notes |= {"chosen": str(choice)} if choice else {}
     version = new_version(session, name)
     with resumable(session, name, version, notes, _content(pipeline, pairs)):
+        start = time.perf_counter()
         fitted = pipeline.fit(pairs)
+        figures = {"seconds": time.perf_counter() - start, "images": len(pairs.images), "texts": len(pairs.texts)}
+        current_run().log("fit", 0, **figures)
         with store.transaction():
             version = new_version(session, name)  # another handle may have fitted one meanwhile
             _encode_all(session, name, version, fitted, seed)
