@@ -47,11 +47,6 @@ class DuckDBConnection(Connection):
     def close(self) -> None:
         self._finalizer()
 
-    def _commit(self) -> None:
-        super()._commit()
-        with self.errors():
-            self.instance.tidy()
-
     @property
     def writer(self) -> AbstractContextManager[Any]:
         self.instance.require_process()
@@ -196,6 +191,8 @@ class DuckDBConnection(Connection):
     def _commit(self) -> None:
         super()._commit()
         self._defined()
+        with self.errors():
+            self.instance.tidy()
 
     def _roll_back(self) -> None:
         super()._roll_back()
