@@ -207,7 +207,7 @@ class Component(Generic[C]):
         if unknown:  # it may change what is encoded
             raise StateVersionError(
                 f"{cls.name}: stored with {', '.join(sorted(unknown))}, which the installed version does not know; "
-                "install a later one, or fit again"
+                "install one that does, or fit again"
             )
         component = cls(cls._config(migrated), arrays)
         component._stored = Stored(dict(options), dict(state), version)

@@ -15,6 +15,8 @@
         SchemaVersionError       written by a newer (or unknown) format
         LockedError              another process holds the file
 
+    SkippedSpaceWarning (UserWarning)  a space that cannot be loaded, left out of work on all spaces
+
 A message says what was got, what was wanted, and what to do. Catch `XmrError` to catch them all.
 """
 
@@ -32,6 +34,7 @@ __all__ = [
     "NotFittedError",
     "PluginError",
     "SchemaVersionError",
+    "SkippedSpaceWarning",
     "SpaceMismatchError",
     "StateError",
     "StateVersionError",
@@ -111,6 +114,10 @@ class SchemaVersionError(StorageError):
 
 class LockedError(StorageError):
     """Another process holds the file."""
+
+
+class SkippedSpaceWarning(UserWarning):
+    """A space was left out of what concerns all spaces, since it cannot be loaded; the message says what to install."""
 
 
 def named(keys: Sequence[str], most: int = 5) -> str:

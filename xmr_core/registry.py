@@ -32,7 +32,22 @@ from xmr_core.search.indexer import Indexer
 from xmr_core.store import Store
 from xmr_core.vqa import Answerer
 
-__all__ = ["Entry", "Problem", "Registry", "Role", "add", "calls", "component", "default", "make", "remove", "require"]
+__all__ = [
+    "HOOKS",
+    "PROCESS",
+    "UNKNOWN",
+    "Entry",
+    "Problem",
+    "Registry",
+    "Role",
+    "add",
+    "calls",
+    "component",
+    "default",
+    "make",
+    "remove",
+    "require",
+]
 
 
 C = TypeVar("C", bound=type[Any])
@@ -53,6 +68,7 @@ BASES: dict[Role, type[Any]] = {
 }
 LONGEST = 200  # characters of a recipe that a message repeats
 UNNAMED = ""  # what `calls` calls the first option of a component where the recipe does not name it
+UNKNOWN = "(unknown distribution)"  # of an entry point that a removed package has left behind
 PROCESS = "this process"  # the distribution of what was added by hand
 OTHER_API = re.compile(rf"{hookspecs.PROJECT}\.v(\d+)")  # the group of a later API, known by its name alone
 
@@ -66,6 +82,7 @@ class Entry:
     component: type[Any]
     distribution: str
     plugin: str
+    release: str = ""  # the distribution's version; "" where it is not known
 
 
 @dataclass(frozen=True)
@@ -128,7 +145,7 @@ class Registry:
         if fault:
             return self._report(point, fault)
         claims = self._claims.setdefault((role, component.name), [])
-        claims.append(Entry(role, component.name, component, _distribution(point), point.name))
+        claims.append(Entry(role, component.name, component, _distribution(point), point.name, _release(point)))
         if len(claims) > 1:
             self._report(point, self._clash(claims))
         return None
@@ -198,6 +215,11 @@ class Registry:
     def names(self, role: Role) -> list[str]:
         """The names of a role."""
         return [entry.name for entry in self.entries(role)]
+
+    def entry(self, role: Role, name: str) -> Entry | None:
+        """Who brought the component of that name; None where nobody did, or several."""
+        claims = self._claims.get((role, name), [])
+        return claims[0] if len(claims) == 1 else None
 
     def has(self, role: Role, name: str) -> bool:
         """True where somebody claims the name."""
@@ -358,8 +380,13 @@ def _installed() -> list[EntryPoint]:
 
 def _distribution(point: EntryPoint) -> str:
     dist = getattr(point, "dist", None)
-    name = None if dist is None else dist.name  # None too where a removed package has left its entry points behind
-    return name or "(unknown distribution)"
+    name = None if dist is None else dist.name
+    return name or UNKNOWN
+
+
+def _release(point: EntryPoint) -> str:
+    dist = getattr(point, "dist", None)
+    return "" if dist is None else dist.version or ""
 
 
 def _misspelt(hook: str) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "Live",
     "LiveQuery",
     "PartRecord",
+    "Provider",
     "RunRecord",
     "SpaceRecord",
     "Store",
@@ -55,9 +56,22 @@ class ItemRows:
     blob: Sequence[bytes | None]
 
 
+@dataclass(frozen=True)
+class Provider:
+    """The distribution that a component of a space came from when it was fitted, and its version."""
+
+    role: str
+    component: str
+    distribution: str
+    release: str
+
+
 @dataclass(frozen=True, eq=False)
 class PartRecord:
-    """A component as it is stored: role, name, options, state, and the versions that made it."""
+    """A component as it is stored: role, name, options, state, and the versions that made it.
+
+    `providers` are who brought it, and who brought the components that it names in its options.
+    """
 
     role: str
     name: str
@@ -65,6 +79,7 @@ class PartRecord:
     state: Mapping[str, NDArray[Any]]
     version: int
     fingerprint: str
+    providers: Sequence[Provider] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,6 +369,10 @@ class Store(ABC):
     @abstractmethod
     def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
         """A space with its parts; the published version unless one is named. Raises StorageError where none is."""
+
+    def providers(self, name: str, version: int) -> Sequence[Provider]:
+        """Who brought the components of a space, by position; an answerer's version is 0. None where nobody knows."""
+        return ()
 
     @abstractmethod
     def put_space(self, space: SpaceRecord) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from xmr_core.errors import StateError, UnknownComponentError
+from xmr_core.errors import ConfigError, PluginError, StateError
 from xmr_core.types import Layout
 
 if TYPE_CHECKING:
@@ -31,16 +31,15 @@ def layout_of(name: str, dim: int, symbol_bits: int) -> Layout:
 
 
 def form_of(space: SpaceRecord) -> SqlForm | None:
-    """The form that the space's indexer, the last of its parts, gives; None where it has none or is not installed."""
+    """The form that the space's indexer, the last of its parts, gives; None where it has none or cannot be loaded."""
     from xmr_core.registry import default
 
     part = space.parts[-1] if space.parts else None
     if part is None or part.role != "indexer" or space.metric is None:
         return None
     try:
-        indexer = default().find("indexer", part.name)
-    except UnknownComponentError:
+        loaded = default().find("indexer", part.name).load(part.options, part.state, part.version)
+    except (PluginError, StateError, ConfigError):
         return None
-    loaded = indexer.load(part.options, part.state, part.version)
     form: SqlForm | None = loaded.sql_form(space.code_layout, space.metric)
     return form

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from xmr_core.errors import StateError
-from xmr_core.store import PartRecord
+from xmr_core.store import PartRecord, Provider
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
-__all__ = ["drop", "get", "json_object", "put"]
+__all__ = ["drop", "get", "json_object", "providers", "put"]
 
 OPTIONS = "the stored options of a component"
 
@@ -39,10 +39,33 @@ def get(con: Connection, name: str, version: int) -> list[PartRecord]:
     states: dict[int, dict[str, NDArray[Any]]] = {}
     for position, key, dtype, shape, blob in tensors:
         states.setdefault(position, {})[key] = array_of_blob(dtype, shape, blob)
+    brought = providers(con, name, version)
     return [
-        PartRecord(role, part, json_object(options, OPTIONS), states.get(position, {}), state_version, fingerprint)
+        PartRecord(
+            *(role, part, json_object(options, OPTIONS), states.get(position, {}), state_version, fingerprint),
+            tuple(brought.get(position, ())),
+        )
         for position, role, part, options, state_version, fingerprint in parts
     ]
+
+
+def providers(con: Connection, name: str, version: int) -> dict[int, list[Provider]]:
+    """Who brought the components of a version, by position; nobody where the library does not say."""
+    if not con.columns("providers"):  # an older file, open for reading only
+        return {}
+    rows = con.rows(
+        """
+        SELECT position, role, component, distribution, release
+        FROM xmr.providers
+        WHERE space = $1 AND version = $2
+        ORDER BY position, role, component
+        """,
+        [name, version],
+    )
+    brought: dict[int, list[Provider]] = {}
+    for position, role, component, distribution, release in rows:
+        brought.setdefault(position, []).append(Provider(role, component, distribution, release))
+    return brought
 
 
 def put(con: Connection, name: str, version: int, parts: Sequence[PartRecord]) -> None:
@@ -55,6 +78,11 @@ def put(con: Connection, name: str, version: int, parts: Sequence[PartRecord]) -
             "INSERT INTO xmr.parts VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [*key, part.role, part.name, json.dumps(part.options), part.version, part.fingerprint],
         )
+        for one in part.providers:
+            con.execute(
+                "INSERT INTO xmr.providers VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                [*key, one.role, one.component, one.distribution, one.release],
+            )
         for tensor, array in part.state.items():
             con.execute(
                 "INSERT INTO xmr.tensors VALUES ($1, $2, $3, $4, $5, $6, $7)", [*key, tensor, *blob_of_array(array)]
@@ -63,7 +91,7 @@ def put(con: Connection, name: str, version: int, parts: Sequence[PartRecord]) -
 
 def drop(con: Connection, name: str, version: int) -> None:
     """Delete the components of a version."""
-    for table in ("parts", "tensors"):
+    for table in ("parts", "providers", "tensors"):
         con.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, version])
 
 

@@ -112,6 +112,17 @@ TABLES: dict[str, Table] = {
             _int("state_version"),
             _text("fingerprint"),
         ),
+        # the distributions that they came from, and those that they name in their options
+        _table(
+            "providers",
+            _text("space"),
+            _int("version"),
+            _int("position"),
+            _text("role"),
+            _text("component"),
+            _text("distribution"),
+            _text("release"),
+        ),
         # their states: arrays, little-endian, row-major; shape is JSON
         _table(
             "tensors",

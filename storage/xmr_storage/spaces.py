@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.store import AttentionRows, RunRecord, SpaceRecord, Store
+from xmr_core.store import AttentionRows, Provider, RunRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head
 from xmr_storage import codes as stored
 from xmr_storage import parts
@@ -64,6 +64,9 @@ class SqlSpaces(Store):
         if role == "indexer":
             space = self._counted(space, self.db.tables("code_"))
         return dataclasses.replace(space, parts=parts.get(self.db, name, space.version))
+
+    def providers(self, name: str, version: int) -> list[Provider]:
+        return [one for own in parts.providers(self.db, name, version).values() for one in own]
 
     def put_space(self, space: SpaceRecord) -> None:
         with self.db.transaction():

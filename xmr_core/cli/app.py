@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from xmr_core.cli import printing
-from xmr_core.errors import StorageError, XmrError
+from xmr_core.errors import SkippedSpaceWarning, StorageError, XmrError
 
 if TYPE_CHECKING:
     from xmr_core.library import Library
@@ -58,7 +59,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", SkippedSpaceWarning)
+                warnings.showwarning = _note_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             printing.note("stopped; nothing half-written stays, and a fit goes on from its last checkpoint")
             raise typer.Exit(130) from None
@@ -69,6 +73,11 @@ class Commands(TyperGroup):
                 raise
             printing.note(f"error: {error}")
             raise typer.Exit(1) from None
+
+
+def _note_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as people read it: without the line of the program that gave it."""
+    printing.note(f"warning: {message}")
 
 
 app = typer.Typer(

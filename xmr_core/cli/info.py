@@ -27,6 +27,8 @@ def info(file: File, as_json: Json = False) -> None:
       xmr info my.duckdb
       xmr info my.duckdb --json | jq ".spaces[].fingerprint"
     """
+    from xmr_core.library.installed import lacking
+
     with opened(file) as db:
         counts = dict(db.store.counts())
         facts = {
@@ -37,7 +39,7 @@ def info(file: File, as_json: Json = False) -> None:
             "labels": counts.pop("labels", 0),
             "items": counts,
             "columns": db.store.metadata_columns(),
-            "spaces": [space_facts(record) for record in db.store.spaces()],
+            "spaces": [space_facts(record) | {"lacks": lacking(db.store, record)} for record in db.store.spaces()],
             "answerers": [_answerer_facts(record) for record in db.store.spaces("answerer")],
             "runs": _runs(db),
         }
@@ -84,6 +86,9 @@ def _print_spaces(spaces: list[dict[str, Any]]) -> None:
         for space in spaces
     ]
     printing.table(columns, rows, "Spaces")
+    for space in spaces:
+        if space["lacks"]:
+            printing.note(f"warning: space {space['space']!r} cannot be loaded: {space['lacks']}")
 
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:

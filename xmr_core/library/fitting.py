@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, MissingVectorError
+from xmr_core.errors import DataError, MissingVectorError, PluginError
 from xmr_core.library.choosing import choose
 from xmr_core.library.run import LibraryRun, blocks
 from xmr_core.library.saved import leave_no_empty
@@ -168,17 +168,29 @@ def encode_missing(
 
     `among` are the ids of each modality that may lack one, all without it: then all ids are read. `name` is the space
     to look at, all without it.
-    Items that cannot have one, for want of a ready-made vector, are noted in `uncoded`, key to reason.
+    Items that cannot have one, for want of a ready-made vector, are noted in `uncoded`, key to reason. A space that
+    cannot be loaded, or lacks a package when it encodes, is skipped with a warning.
     """
-    store, count = session.store, 0
-    for record in store.spaces():
+    count = 0
+    for record in session.store.spaces():
         wanted = record.published and name in (None, record.name)
-        space = session.space(record.name, record.version) if wanted else None
+        space = session.usable(record.name, record.version) if wanted else None
         if space is None or space.pipeline.encoder is None:
             continue
-        for modality in space.pipeline.modalities:
-            missing = _lacking(store, record, modality, None if among is None else among.get(modality))
-            for codes in _codes(store, space.pipeline, modality, missing, uncoded):
-                store.put_codes(record.name, record.version, modality, codes)
+        try:
+            for codes, modality in _missing(session.store, space, uncoded, among):
+                session.store.put_codes(record.name, record.version, modality, codes)
                 count += len(codes)
+        except PluginError as error:
+            session.skip(PluginError(f"space {record.name!r} cannot encode: {error}"))
     return count
+
+
+def _missing(
+    store: Store, space: Space, uncoded: dict[str, str], among: Mapping[str, NDArray[np.int64]] | None
+) -> Iterator[tuple[Codes, str]]:
+    """The codes that items lack in a space, block by block, and their modality."""
+    for modality in space.pipeline.modalities:
+        missing = _lacking(store, space.record, modality, None if among is None else among.get(modality))
+        for codes in _codes(store, space.pipeline, modality, missing, uncoded):
+            yield codes, modality

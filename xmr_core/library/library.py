@@ -322,4 +322,4 @@ class Library:
 
     def doctor(self) -> list[str]:
         """Check for inconsistencies in the file; one sentence each, an empty list if there are none."""
-        return list(self.store.doctor())
+        return maintenance.doctor(self._session)

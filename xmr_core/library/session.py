@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, LockedError
+from xmr_core.errors import DataError, LockedError, SkippedSpaceWarning, StorageError, XmrError
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import Space
 from xmr_core.progress import use_run
@@ -35,6 +36,8 @@ class Session:
     _revision: int | None = field(default=None, init=False)  # of the store, at which spaces and links were loaded
     _changing: bool = field(default=False, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)  # taken before those of the store
+
+    _told: set[str] = field(default_factory=set, init=False)  # warnings that were given
 
     query_encoders: dict[str, dict[str, QueryEncoder]] = field(default_factory=dict, init=False)
 
@@ -135,6 +138,23 @@ class Session:
                 found = next(loaded, None) or Space.load(self.store, chosen, version, role)
                 self._spaces[role, name, version] = found
             return found
+
+    def usable(self, name: str, version: int | None = None) -> Space | None:
+        """A space; None, and one warning, where what is installed cannot load it."""
+        try:
+            return self.space(name, version)
+        except StorageError:
+            raise
+        except XmrError as error:
+            self.skip(error)
+            return None
+
+    def skip(self, error: XmrError) -> None:
+        """Warn, once a session, that a space is left out of work on all of them."""
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            told = f"{error}; it is skipped: its codes stay, and SQL can search them"
+            warnings.warn(told, SkippedSpaceWarning, stacklevel=2)
 
     def _only(self, role: Head) -> str:
         names = self.published(role)

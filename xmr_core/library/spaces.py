@@ -9,12 +9,13 @@ import re
 from dataclasses import replace
 from typing import Any, cast
 
-from xmr_core.errors import ConfigError, SpaceMismatchError, StateError
+from xmr_core.errors import ConfigError, StateError
 from xmr_core.library.choosing import Choice
 from xmr_core.library.indexes import Indexes
+from xmr_core.library.installed import load_part, providers_of
 from xmr_core.options import as_int
 from xmr_core.recipes import Pipeline
-from xmr_core.registry import Role, default
+from xmr_core.registry import Role
 from xmr_core.search.index import Index
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head, Int, Layout
@@ -29,7 +30,10 @@ def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout | None
     head = "answerer" if layout is None else "indexer"
     roles = ["encoder"] * bool(pipeline.encoder) + ["fuser"] * len(pipeline.fusers) + [head]
     parts = [
-        PartRecord(role, part.name, part.stored.options, part.stored.state, part.stored.version, part.fingerprint())
+        PartRecord(
+            *(role, part.name, part.stored.options, part.stored.state, part.stored.version, part.fingerprint()),
+            providers_of(cast(Role, role), part),
+        )
         for role, part in zip(roles, pipeline.parts, strict=True)
     ]
     recipe, fingerprint = repr(pipeline), pipeline.fingerprint()
@@ -50,20 +54,10 @@ class Space:
 
     @classmethod
     def load(cls, store: Store, name: str, version: int | None = None, role: Head = "indexer") -> Space:
-        """The space as it was stored. Raises StorageError, UnknownComponentError, StateVersionError, and
-        SpaceMismatchError where a component's weights are no longer those that it was fitted with."""
+        """The space as it was stored. Raises StorageError, and what `load_part` raises of a component."""
         record = store.load_space(name, version, role)
         what = f"{'space' if role == 'indexer' else 'answerer'} {name!r}"
-        made: list[Any] = []
-        for part in record.parts:
-            component = default().find(cast(Role, part.role), part.name).load(part.options, part.state, part.version)
-            if component.fingerprint() != part.fingerprint:
-                raise SpaceMismatchError(
-                    f"{what}: {part.name} is not what it was fitted with (fingerprint "
-                    f"{component.fingerprint()[:12]}, stored {part.fingerprint[:12]}): other weights are installed; "
-                    "install those again, or fit again"
-                )
-            made.append(component)
+        made: list[Any] = [load_part(part, what) for part in record.parts]
         roles = [part.role for part in record.parts]
         head = 1 if roles[:1] == ["encoder"] else 0
         if roles != ["encoder"] * head + ["fuser"] * (len(roles) - head - 1) + [role]:

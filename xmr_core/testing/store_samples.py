@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.store import AttentionRows, ItemRows, PartRecord, RunRecord, SpaceRecord, Store
+from xmr_core.store import AttentionRows, ItemRows, PartRecord, Provider, RunRecord, SpaceRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Head, Layout
 
 __all__ = [
@@ -35,6 +35,7 @@ LAYOUTS = (
     Layout.opaque(11),
 )
 ROLES: tuple[Head, ...] = get_args(Head)
+BROUGHT = (Provider("encoder", "part", "xmr-parts", "0.9"), Provider("encoder", "words", "xmr-trial", "1.2.post1"))
 LARGE = 2**53 + 1  # no float64 holds it
 
 
@@ -67,8 +68,10 @@ def sample_space(name: str = "mine", version: int = 1, layout: Layout = LAYOUTS[
         "empty": np.zeros((0, 3), np.float32),
     }
     parts = [
-        PartRecord("encoder", "words", {"least": 2, "name": "ü", "none": None, "many": [1.5, True]}, state, 3, "aa"),
-        PartRecord("indexer", "hamming", {}, {}, 1, "bb"),
+        PartRecord(
+            "encoder", "words", {"least": 2, "name": "ü", "none": None, "many": [1.5, True]}, state, 3, "aa", BROUGHT
+        ),
+        PartRecord("indexer", "hamming", {}, {}, 1, "bb", BROUGHT[:1]),
     ]
     return SpaceRecord(name, version, f"words >> {name}", "cc", "hamming", layout, 2**40, parts=parts)
 
