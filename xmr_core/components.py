@@ -41,6 +41,7 @@ __all__ = [
     "Form",
     "Fuser",
     "NoConfig",
+    "Provider",
     "State",
     "Stored",
     "Widths",
@@ -82,6 +83,19 @@ class Stored:
     options: Mapping[str, Any]
     state: State
     version: int
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The distribution that a component of a space came from when it was fitted, and its version.
+
+    A component has several where its options name others, as in `each(image="lite0")`.
+    """
+
+    role: str
+    component: str
+    distribution: str
+    release: str
 
 
 def takes(config: Callable[P, object]) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, P], None]]:

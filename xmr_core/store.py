@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xmr_core.components import Provider
 from xmr_core.errors import StorageError
 from xmr_core.search.condition import Where
 from xmr_core.search.live import Live, LiveQuery
@@ -32,7 +33,6 @@ __all__ = [
     "Live",
     "LiveQuery",
     "PartRecord",
-    "Provider",
     "RunRecord",
     "SpaceRecord",
     "Store",
@@ -56,22 +56,9 @@ class ItemRows:
     blob: Sequence[bytes | None]
 
 
-@dataclass(frozen=True)
-class Provider:
-    """The distribution that a component of a space came from when it was fitted, and its version."""
-
-    role: str
-    component: str
-    distribution: str
-    release: str
-
-
 @dataclass(frozen=True, eq=False)
 class PartRecord:
-    """A component as it is stored: role, name, options, state, and the versions that made it.
-
-    `providers` are who brought it, and who brought the components that it names in its options.
-    """
+    """A component as it is stored: role, name, options, state, the versions that made it, and who brought it."""
 
     role: str
     name: str

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from xmr_core.components import Provider
 from xmr_core.errors import StateError
-from xmr_core.store import PartRecord, Provider
+from xmr_core.store import PartRecord
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.store import AttentionRows, Provider, RunRecord, SpaceRecord, Store
+from xmr_core.components import Provider
+from xmr_core.store import AttentionRows, RunRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head
 from xmr_storage import codes as stored
 from xmr_storage import parts

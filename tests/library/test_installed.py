@@ -13,7 +13,7 @@ import pytest
 
 import xmr_core as xmr
 from xmr_core import registry
-from xmr_core.store import Provider
+from xmr_core.components import Provider
 
 SOURCE = '''
 """Counts letters: a plugin of which several releases are tried."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from xmr_core.components import Component
+from xmr_core.components import Component, Provider
 from xmr_core.errors import ConfigError, PluginError, SpaceMismatchError, StateVersionError, XmrError
 from xmr_core.registry import HOOKS, PROCESS, UNKNOWN, Role, calls, default
-from xmr_core.store import PartRecord, Provider, SpaceRecord, Store
+from xmr_core.store import PartRecord, SpaceRecord, Store
 
 __all__ = ["lacking", "load_part", "providers_of", "remedy_of"]
 

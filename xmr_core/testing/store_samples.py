@@ -9,7 +9,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.store import AttentionRows, ItemRows, PartRecord, Provider, RunRecord, SpaceRecord, Store
+from xmr_core.components import Provider
+from xmr_core.store import AttentionRows, ItemRows, PartRecord, RunRecord, SpaceRecord, Store
 from xmr_core.types import IMAGE, TEXT, Codes, Head, Layout
 
 __all__ = [
