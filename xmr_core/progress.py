@@ -23,9 +23,13 @@ from numpy.typing import NDArray
 from xmr_core.components import Encoder
 from xmr_core.types import Features, Items
 
-__all__ = ["Run", "current_run", "encode_cached", "use_run"]
+__all__ = ["Run", "current_run", "encode_blocks", "encode_cached", "use_run"]
 
 T = TypeVar("T")
+
+FIRST = 256  # items in the first block, before it is known how large their features are
+BATCH = 4096  # items in a block at most, after that
+BLOCK_BYTES = 1 << 26  # of features in a block: some hundred images by regions, thousands by one vector
 
 
 class Run:
@@ -88,6 +92,16 @@ def encode_cached(encoder: Encoder, items: Items, batch: int = 256) -> Features:
         for start in current_run().track(range(0, len(items), batch), f"{encoder.name}: {items.modality}s")
     ]
     return concatenate(parts)
+
+
+def encode_blocks(encoder: Encoder, items: Items) -> Iterator[Features]:
+    """The features of items of one modality by `encode_cached`, in blocks of bounded memory."""
+    start, size = 0, FIRST
+    while start < len(items):
+        features = encode_cached(encoder, items.take(np.arange(start, min(start + size, len(items)))))
+        yield features
+        start += len(features)
+        size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

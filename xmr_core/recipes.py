@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,26 +22,16 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Chain, Component, Encoder, Form, Fuser, Widths, below, ended
 from xmr_core.errors import ConfigError, DataError, NotFittedError
-from xmr_core.progress import current_run, encode_cached
+from xmr_core.progress import current_run, encode_blocks, encode_cached
 from xmr_core.registry import Role, calls, component, default, make
 from xmr_core.search.indexer import Indexer
 from xmr_core.types import IMAGE, TEXT, Codes, Embeddings, FeaturePairs, Features, Head, Items, Metric, Pairs
 from xmr_core.vqa import Answerer, QuestionFeatures, Questions
 
-__all__ = [
-    "Partial",
-    "Pipeline",
-    "Recipe",
-    "as_pipeline",
-    "fit_nested",
-    "nested_encoder",
-]
+__all__ = ["Partial", "Pipeline", "Recipe", "as_pipeline", "fit_nested", "nested_encoder"]
 
 Recipe = str | Chain | Component  # what a pipeline may be given as
 
-FIRST = 256  # items that are embedded at once, until it is known what their features take
-BATCH = 4096  # at most, after that
-BLOCK_BYTES = 1 << 26  # of features at once: some hundred pictures by regions, thousands by one vector
 OPTIONS = "options"  # in the state of an encoder that stands on others: the options of each, as JSON
 
 
@@ -219,8 +209,24 @@ class Pipeline(Partial):
         given = [items for items in (pairs.images, pairs.texts) if items.modality in encoder.forms and len(items)]
         if len(given) > 1:  # the widths that a fit tells are checked before anything is encoded
             Pipeline(encoder, self.fusers, indexer)
+        if given and not self.fusers and indexer.additive:
+            return self._fit_by_blocks(encoder, given)
         sides = {items.modality: encode_cached(encoder, items) for items in given}
         return self._fit_rest(encoder, sides, pairs.links, pairs.labels)
+
+    def _fit_by_blocks(self, encoder: Encoder, given: Sequence[Items]) -> Pipeline:
+        """Encoder and an indexer that is fitted on what the encoder gives, block by block."""
+
+        def embeddings() -> Iterator[Embeddings]:
+            widths: dict[str, int | None] = {}
+            for items in given:
+                for features in encode_blocks(encoder, items):
+                    widths[items.modality] = features.vectors.shape[1]
+                    _require_one_width(repr(self), widths)
+                    yield Embeddings(features.vectors, self.metric)
+
+        current_run().begin(f"1_{self.indexer.name}")
+        return Pipeline(encoder, (), self.indexer.fit_blocks(embeddings()))
 
     def fit_questions(self, questions: Questions) -> Pipeline:
         """The fitted pipeline of an answerer: the encoder learns from images and questions, the head from answers."""
@@ -287,12 +293,7 @@ class Pipeline(Partial):
             raise ConfigError(f"{self!r} has no encoder: give vectors or codes, not images or texts")
         self.encoder.require_modality(items.modality)
         self.require_fit()
-        start, size = 0, FIRST
-        while start < len(items):
-            features = encode_cached(self.encoder, items.take(np.arange(start, min(start + size, len(items)))))
-            yield features
-            start += len(features)
-            size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))
+        yield from encode_blocks(self.encoder, items)
 
     def before_last(self, features: Features) -> Features:
         """What the last fuser takes: the features after all fusers but the last."""

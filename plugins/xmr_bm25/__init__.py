@@ -6,6 +6,7 @@ Kamphuis et al., ECIR 2020. Letters: n texts, q queries, w words of the vocabula
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 import numpy as np
@@ -30,21 +31,31 @@ class Bm25(xmr.Indexer[Bm25Config]):
     recall_floor: ClassVar[float] = 1.0
     encoder_wanted: ClassVar[str] = "bow(weighting='count')"
     no_match: ClassVar[float] = 0.0
+    additive: ClassVar[bool] = True
 
     @xmr.takes(Bm25Config)
     def __init__(self) -> None: ...
 
     def fit(self, embeddings: xmr.Embeddings) -> Self:
         """How rare each word is, and how long texts are. Raises DataError where values are not counts."""
-        counts = _counts(super().queries(embeddings))
-        occurrences = (counts > 0).sum(axis=0)  # (w,) texts that a word occurs in
-        lengths = counts.sum(axis=1, dtype=np.float64)  # (n,)
-        most = int((counts > 0).sum(axis=1).max(initial=1))
-        idf = inverse_frequency(self.config.variant, occurrences.astype(np.float64), len(counts))
+        return self.fit_blocks([embeddings])
+
+    def fit_blocks(self, blocks: Iterable[xmr.Embeddings]) -> Self:
+        """The same, block by block: counts are as wide as the vocabulary, and those of all texts may not fit."""
+        occurrences: NDArray[np.int64] = np.zeros(1, np.int64)  # (w,) texts that each word occurs in
+        texts, words, most = 0, 0.0, 1
+        for block in blocks:
+            counts = _counts(super().queries(block))
+            occurs = counts > 0
+            occurrences = occurrences + occurs.sum(axis=0)
+            texts += len(counts)
+            words += float(counts.sum(dtype=np.float64))
+            most = max(most, int(occurs.sum(axis=1).max(initial=1)))
+        idf = inverse_frequency(self.config.variant, occurrences.astype(np.float64), texts)
         return self.with_state(
             {
                 "idf": idf,
-                "average": np.array([max(1.0, lengths.mean() if len(lengths) else 1.0)]),
+                "average": np.array([max(1.0, words / max(texts, 1))]),
                 "terms": np.array([max(1, min(self.config.terms or most, len(idf)))]),
             }
         )

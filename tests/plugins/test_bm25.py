@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,22 @@ def scores(recipe: str, query: str, texts: list[str] = TEXTS) -> list[float]:
     hits = pipeline.indexer.build(codes).search(pipeline.embed(xmr.Items(xmr.TEXT, [query])), len(texts))
     assert hits.exact
     return [-float(hits.distances[0, hits.ids[0].tolist().index(row)]) for row in range(len(texts))]
+
+
+def test_fitting_never_holds_the_counts_of_all_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmr_core.progress.BLOCK_BYTES", 1 << 20)
+    n = 2000
+    pairs = paired([f"word{row} and word{(row + 1) % n}" for row in range(n)])
+    pipeline = xmr.Pipeline.parse("bow(weighting='count', min_count=1) >> bm25")
+    tracemalloc.start()
+    try:
+        fitted = pipeline.fit(pairs)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    words = len(fitted.indexer.state["idf"])
+    assert words > n
+    assert peak < n * words * 4
 
 
 def test_a_score_worked_out_by_hand() -> None:

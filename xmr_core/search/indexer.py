@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -27,7 +28,8 @@ class Indexer(Component[C], ABC):
     takes; `exact` says that its index misses nothing; `recall_floor` is the recall@10 against exact search over its
     own codes that its author promises on clustered vectors. `encoder_wanted` is the recipe of the encoder that stands
     before it in a recipe of the indexer alone; "" where none is implied. `no_match` is the distance of items that have
-    nothing in common with a query: a library leaves them out, rather than fill up k with them.
+    nothing in common with a query: a library leaves them out, rather than fill up k with them. `additive` says that
+    `fit_blocks` needs one block at a time, which very wide embeddings require.
     """
 
     metrics: ClassVar[frozenset[str]] = frozenset({"l2", "ip", "cosine"})
@@ -35,10 +37,16 @@ class Indexer(Component[C], ABC):
     recall_floor: ClassVar[float] = 0.9
     encoder_wanted: ClassVar[str] = ""
     no_match: ClassVar[float] = math.inf
+    additive: ClassVar[bool] = False
 
     def fit(self, embeddings: Embeddings) -> Self:
         """A new, fitted indexer. One that learns nothing has `needs_fit = False` and leaves this as it is."""
         return self
+
+    def fit_blocks(self, blocks: Iterable[Embeddings]) -> Self:
+        """What `fit` gives on all blocks together. An `additive` indexer overrides this, to hold one at a time."""
+        parts = list(blocks)
+        return self.fit(Embeddings(np.concatenate([part.values for part in parts]), parts[0].metric))
 
     @abstractmethod
     def encode(self, embeddings: Embeddings, ids: NDArray[np.int64]) -> Codes:

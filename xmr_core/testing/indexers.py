@@ -120,6 +120,13 @@ class IndexerLaws(Laws):
         assert component.metrics and set(component.metrics) <= set(METRICS), f"metrics: expected some of {METRICS}"
         assert 0 < component.recall_floor <= 1, f"recall_floor={component.recall_floor}: a share is wanted"
 
+    def test_fitting_by_blocks_is_fitting_at_once(self) -> None:
+        fitted, points = self.case.fitted, self.case.parts[0]
+        cut = len(points) // 3
+        blocks = iter((points.take(slice(0, cut)), points.take(slice(cut, None))))
+        made = self.case.component.fit_blocks(blocks)
+        assert_same(made.state, fitted.state, "fitted block by block", exactly=True)
+
     def test_codes_keep_the_ids(self, metric: Metric) -> None:
         ground = self.case.ground(metric)
         assert np.array_equal(ground.codes.ids, ground.ids), "codes have other ids than they were given"
