@@ -15,6 +15,7 @@ from xmr_core.components import (
 from xmr_core.errors import (
     ConfigError,
     DataError,
+    DiskFullError,
     DuplicateComponentError,
     LockedError,
     MissingVectorError,
@@ -77,6 +78,7 @@ __all__ = [
     "Condition",
     "ConfigError",
     "DataError",
+    "DiskFullError",
     "DuplicateComponentError",
     "Embeddings",
     "Encoder",

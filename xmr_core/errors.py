@@ -14,6 +14,7 @@
       StorageError               the database file cannot be used
         SchemaVersionError       written by a newer (or unknown) format
         LockedError              another process holds the file
+        DiskFullError            the disk is full; the message says what to free
 
     SkippedSpaceWarning (UserWarning)  a space that cannot be loaded, left out of work on all spaces
 
@@ -22,12 +23,15 @@ A message says what was got, what was wanted, and what to do. Catch `XmrError` t
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = [
     "ConfigError",
     "DataError",
+    "DiskFullError",
     "DuplicateComponentError",
     "LockedError",
     "MissingVectorError",
@@ -118,6 +122,21 @@ class LockedError(StorageError):
 
 class SkippedSpaceWarning(UserWarning):
     """A space was left out of what concerns all spaces, since it cannot be loaded; the message says what to install."""
+
+
+class DiskFullError(StorageError):
+    """The disk is full. What was committed is still there, and the library goes on."""
+
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG)) if hasattr(errno, "EDQUOT") else frozenset((errno.ENOSPC,))
+
+
+def not_written(file: Path, error: OSError, hint: str = "") -> StorageError:
+    """The error of a file that cannot be written: DiskFullError where there is no room for it."""
+    if error.errno in FULL:
+        told = f"{file}: the disk is full ({error.strerror}); free some space and try again"
+        return DiskFullError(f"{told}; {hint}" if hint else told)
+    return StorageError(f"{file}: cannot be written: {error}{f'; {hint}' if hint else ''}")
 
 
 def named(keys: Sequence[str], most: int = 5) -> str:

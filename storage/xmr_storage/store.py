@@ -142,7 +142,7 @@ class SqlStore(SqlItems, SqlSpaces):
 
     def export(self, folder: Path) -> None:
         """Write a Parquet file a table; any `SqlStore` can restore them."""
-        transfer.export(self.db, folder)
+        transfer.export(self.db, folder, self.folder)
 
     def restore(self, folder: Path) -> None:
         if self.counts().keys() - {"pairs", "labels"} or self.spaces() or self.spaces("answerer"):

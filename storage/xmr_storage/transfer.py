@@ -2,44 +2,90 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xmr_core.errors import SchemaVersionError, StorageError
+from xmr_core.errors import SchemaVersionError, StorageError, not_written
 from xmr_storage import migrations
 from xmr_storage.quoting import identifier, quoted
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
-__all__ = ["export", "restore"]
+__all__ = ["export", "remove_halves", "restore"]
 
 MANIFEST = "library.json"
+EXPORTS = "exports"  # notes of exports that are being written, in the folder beside the library
+HALF = re.compile(r"\.[0-9a-f]{8}\.half$")
+PROCESS = uuid.uuid4().hex[:12]  # in the names of notes of this process
 
 
-def export(con: Connection, folder: Path) -> None:
+def export(con: Connection, folder: Path, beside: Path | None = None) -> None:
     """Write every table of the library as `<table>.parquet`, and what is needed to read them back as `library.json`.
 
-    The folder appears whole or not at all. Raises StorageError where it is there already and not empty, or cannot be
-    written.
+    The folder appears whole or not at all. `beside` is the folder of what belongs to the library, in which it is noted
+    until then, for `remove_halves`. Raises StorageError where the folder is there already and not empty, or cannot be
+    written, DiskFullError.
     """
     folder = folder.resolve()
     half = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.half")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise StorageError(f"{folder}: not empty; export into a new folder")
-        half.mkdir(parents=True)
-        _write(con, half)
-        if folder.exists():
-            folder.rmdir()
-        half.rename(folder)
+        with _noted(half, beside):
+            half.mkdir(parents=True)
+            _write(con, half)
+            if folder.exists():
+                folder.rmdir()
+            half.rename(folder)
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be written: {error}") from error
+        raise not_written(folder, error) from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _noted(half: Path, beside: Path | None) -> Iterator[None]:
+    """Inside, a note says that an export is being written, where that can be written itself."""
+    note = beside / EXPORTS / f"{PROCESS}-{uuid.uuid4().hex[:12]}" if beside is not None else None
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        if note is not None:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(str(half), encoding="utf-8")
+    try:
+        yield
+    finally:
+        if note is not None:
+            _forget(note)
+
+
+def remove_halves(beside: Path) -> None:
+    """Remove the exports that killed processes have left half, by their notes; nobody else has the library open.
+
+    A note names a folder, and whoever sent the library may have written it: what is no half of an export stays.
+    """
+    for note in (beside / EXPORTS).glob("*"):
+        if note.name.startswith(PROCESS):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            half = Path(note.read_text(encoding="utf-8"))
+            names = {file.name for file in half.iterdir()} if not half.is_symlink() else {""}
+            if HALF.search(half.name) and all(name == MANIFEST or name.endswith(".parquet") for name in names):
+                shutil.rmtree(half)
+        _forget(note)
+
+
+def _forget(note: Path) -> None:
+    with contextlib.suppress(OSError):
+        note.unlink(missing_ok=True)
+        note.parent.rmdir()
+        note.parent.parent.rmdir()
 
 
 def _write(con: Connection, folder: Path) -> None:

@@ -47,6 +47,8 @@ def register(session: Session, connection: Any) -> None:
 
 def export(session: Session, folder: str | Path) -> Path:
     """See `Library.export`."""
+    if not isinstance(folder, (str, Path)) or not str(folder).strip() or "\0" in str(folder):
+        raise StorageError(f"export: expected the path of a new folder, got {folder!r}")
     folder = Path(folder)
     session.store.export(folder)
     return folder

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, StorageError
+from xmr_core.errors import DataError, not_written
 from xmr_core.store import Store
 from xmr_core.types import IMAGE
 
@@ -110,9 +110,8 @@ class Regions:
             _write(self.folder / "values", count * self._row, np.ascontiguousarray(values))
             _write(self.folder / "digests", count * DIGEST.itemsize, digests)
         except OSError as error:
-            raise StorageError(
-                f"{self.folder}: regions cannot be kept: {error}; {values[:1].nbytes >> 10} KB a picture are needed"
-            ) from error
+            hint = f"regions of {values[:1].nbytes >> 10} KB an image are kept there"
+            raise not_written(self.folder, error, hint) from error
 
     def blank(self, digests: NDArray[np.bytes_]) -> None:
         """Overwrite the rows of these digests with zeros."""

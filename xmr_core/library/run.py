@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Encoder
-from xmr_core.errors import DataError, StorageError
+from xmr_core.errors import DataError, not_written
 from xmr_core.library.region_cache import Regions, digests_of
 from xmr_core.progress import Run
 from xmr_core.store import RunRecord, Store
@@ -114,7 +114,7 @@ class LibraryRun(Run):
                 np.savez(file, **dict(arrays))  # type: ignore[arg-type]  # the stub takes the arrays for allow_pickle
             half.replace(self._checkpoints / f"{self._part}.npz")
         except OSError as error:
-            raise StorageError(f"{half}: the checkpoint cannot be written: {error}") from error
+            raise not_written(half, error) from error
 
     def restore(self) -> dict[str, NDArray[Any]] | None:
         """See `Run.restore`; a damaged checkpoint counts as none."""

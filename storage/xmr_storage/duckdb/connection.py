@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xmr_core.errors import DataError, LockedError, StorageError
+from xmr_core.errors import DataError, DiskFullError, LockedError, StorageError
+from xmr_storage import revisions
 from xmr_storage.connection import Connection
 from xmr_storage.duckdb.conditions import check_condition
 from xmr_storage.duckdb.instances import Instance, acquire, first_line
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBConnection"]
 
+FULL = ("No space left", "File too large", "Disk quota exceeded", "not enough space on the disk")  # the system's words
 BATCH = 100_000  # rows that are held at once as a table is written
 DEFINING = ("CREATE", "ALTER", "DROP", "ATTACH", "DETACH", "COPY")  # how statements begin that change tables
 Catalog = tuple[list[str], dict[str, dict[str, str]]]  # tables; columns of tables and views, and their types
@@ -32,6 +34,7 @@ class DuckDBConnection(Connection):
     def __init__(self, path: str, read_only: bool) -> None:
         super().__init__(path, read_only)
         self.instance = acquire(path, read_only)
+        self._generation = self.instance.generation
         self._opened = [self.instance.connect()]  # for our statements, and from the first on for the user's
         self._finalizer = weakref.finalize(self, _let_go, self.instance, self._opened)  # also as the program ends
         self._known: Catalog | None = None
@@ -42,7 +45,20 @@ class DuckDBConnection(Connection):
     def raw(self) -> duckdb.DuckDBPyConnection:
         """This handle's own connection to the database. Raises StorageError in a forked child."""
         self.instance.require_process()
+        self._connect_again()
         return self._opened[0]
+
+    def _connect_again(self) -> None:
+        """Connect to the database if it was given up, or its file replaced, since this handle was connected to it."""
+        if self._generation == self.instance.generation or not self._finalizer.alive:
+            return
+        if self._depth:
+            raise StorageError(f"{self.url}: the transaction is lost with the connection; nothing of it was kept")
+        with self.lock:
+            _disconnect(self._opened)
+            generation = self.instance.generation
+            self._opened[:] = [self.instance.connect()]
+            self._generation = generation
 
     def close(self) -> None:
         self._finalizer()
@@ -57,11 +73,14 @@ class DuckDBConnection(Connection):
         instance.require_process()
         if not self._finalizer.alive:
             raise StorageError(f"{self.url} is closed")
-        if instance.revision is None:
-            found = super().revision()
-            with instance.guard:  # what was committed meanwhile is later
-                instance.revision = found if instance.revision is None else instance.revision
-        return instance.revision
+        known = instance.revision
+        while known is None:
+            generation, found = instance.generation, super().revision()
+            with instance.guard:
+                if instance.revision is None and instance.generation == generation:  # else what was committed is later
+                    instance.revision = found
+                known = instance.revision
+        return known
 
     def committed(self, revision: int) -> None:
         with self.instance.guard:
@@ -70,43 +89,61 @@ class DuckDBConnection(Connection):
     @property
     def has_cursor(self) -> bool:
         """True where `cursor` was called."""
-        return len(self._opened) > 1
+        return len(self._opened) > 1 and self._generation == self.instance.generation
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for the user's statements, since the live functions use `raw` while those run."""
         self.instance.require_process()
+        self._connect_again()
         if not self.has_cursor:
             self._opened.append(self.instance.connect())
         return self._opened[1]
 
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
-        raw = self.raw  # before the lock, which a thread of the parent may hold for ever in a forked child
+        self.instance.require_process()  # before the lock, which a thread of the parent may hold for ever in a child
         with self.lock, self.errors():
+            raw = self.raw
             if query.lstrip()[:6].upper().startswith(DEFINING):
                 self.define()
             return raw.execute(query, parameters)
 
     @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """DuckDB's errors as StorageError, and its word for Ctrl-C as what it is."""
+    def errors(self, whole: bool = False, used: duckdb.DuckDBPyConnection | None = None) -> Iterator[None]:
+        """DuckDB's errors as StorageError, in its first line or its `whole` words, and Ctrl-C as what it is.
+
+        A database that DuckDB does not use any more after an error is opened again by the next statement. `used` is the
+        connection whose statement runs inside, `raw` without it.
+        """
         import duckdb
 
         try:
             yield
-        except duckdb.TransactionException as error:
-            if "onflict" not in str(error):
-                raise StorageError(f"{self.url}: {first_line(error)}") from error
-            raise LockedError(
-                f"{self.url} is being changed by another connection; try again when it is done"
-            ) from error
+        except duckdb.InterruptException as error:
+            raise KeyboardInterrupt from error
         except duckdb.Error as error:
-            raise StorageError(f"{self.url}: {first_line(error)}") from error
+            if isinstance(error, duckdb.FatalException):
+                self.instance.give_up(self._generation)
+            raise self._storage_error(error, whole) from error
         except UnicodeEncodeError as error:
             raise DataError(f"text is not valid Unicode: {error}") from error
         except RuntimeError as error:
-            if str(error) == "Query interrupted":
-                raise KeyboardInterrupt from error
-            raise
+            if str(error) != "Query interrupted":
+                raise
+            _stop(used or self._opened[0])
+            raise KeyboardInterrupt from error
+
+    def _storage_error(self, error: duckdb.Error, whole: bool) -> StorageError:
+        import duckdb
+
+        words = str(error) if whole else first_line(error)
+        if any(sign in str(error) for sign in FULL):
+            return DiskFullError(
+                f"{self.url}: the disk is full; nothing of this call was kept. Free some space: {self.url}.xmr holds "
+                f"only what can be computed again, and `delete` needs next to none ({words})"
+            )
+        if isinstance(error, duckdb.TransactionException) and "onflict" in words:
+            return LockedError(f"{self.url} is being changed by another connection; try again when it is done")
+        return StorageError(f"{self.url}: {words}")
 
     def rows(self, query: str, parameters: Any = None) -> list[Any]:
         self.instance.require_process()
@@ -122,13 +159,13 @@ class DuckDBConnection(Connection):
         import duckdb
 
         self.instance.require_process()
-        with self.lock:
+        with self.lock, self.errors():
             try:
                 check_condition(self.raw, text)
                 values = [list(value) if isinstance(value, tuple) else value for value in parameters]
                 return _arrow_of(self.raw.execute(query, values))
-            except duckdb.ConnectionException as error:
-                raise StorageError(f"{self.url}: {first_line(error)}") from error
+            except (duckdb.ConnectionException, duckdb.FatalException, duckdb.InterruptException, duckdb.IOException):
+                raise  # no fault of the condition
             except duckdb.Error as error:
                 raise DataError(first_line(error)) from error
 
@@ -189,10 +226,16 @@ class DuckDBConnection(Connection):
         self.instance.definitions += 1
 
     def _commit(self) -> None:
-        super()._commit()
-        self._defined()
-        with self.errors():
-            self.instance.tidy()
+        revision = self.changing.revision if self.changing else None
+        try:
+            super()._commit()
+        except DiskFullError:  # as it was committed, or as DuckDB then moved the log into the file
+            if revision is None or revisions.read(self) != revision:
+                raise
+            self.committed(revision)
+        finally:
+            self._defined()
+        self.instance.tidy()
 
     def _roll_back(self) -> None:
         super()._roll_back()
@@ -232,20 +275,17 @@ class DuckDBConnection(Connection):
         names = ", ".join(f"{quoted(name)}::{kind} AS {quoted(name)}" for name, kind in kinds.items())
         self.execute(f"INSERT INTO xmr.{table} BY NAME SELECT {names} FROM read_parquet({literal(str(file))})")
 
-    def replace_file(self, fresh: Path) -> None:
+    def replace_file(self, fresh: Path, modified: int) -> None:
         """Put another file in the place of this one's, and continue with it.
 
         Raises LockedError where another connection of this process is open: both would continue to write into the
-        file that is gone.
+        file that is gone; and where the file was written after `modified`, in nanoseconds as the system tells it.
         """
         self.require_writable()
         with self.writer, self.lock:
             self.instance.require_only_handle()
             _disconnect(self._opened)
-            try:
-                self.instance.replace(fresh)
-            finally:
-                self._opened[:] = [self.instance.connect()]
+            self.instance.replace(fresh, modified)
 
 
 def _let_go(instance: Instance, opened: list[duckdb.DuckDBPyConnection]) -> None:
@@ -253,6 +293,13 @@ def _let_go(instance: Instance, opened: list[duckdb.DuckDBPyConnection]) -> None
     if instance.is_here:
         _disconnect(opened)
     instance.release()
+
+
+def _stop(connection: duckdb.DuckDBPyConnection) -> None:
+    """End the statement that Ctrl-C has left: DuckDB's threads would go on with it, and it would keep its locks."""
+    with contextlib.suppress(Exception):  # the connection is closed, or its transaction has failed with the statement
+        connection.interrupt()
+        connection.execute("SELECT 1")
 
 
 def _disconnect(opened: list[duckdb.DuckDBPyConnection]) -> None:

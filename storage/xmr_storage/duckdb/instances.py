@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import re
+import shutil
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,7 @@ __all__ = ["STORAGE_VERSION", "Instance", "acquire", "first_line"]
 
 STORAGE_VERSION = "v1.4.0"  # of new files: refuses the log of another file; what DuckDB 2 writes by default, 1 cannot
 LOG = 1 << 20  # bytes that may stay in the log beside the file after a commit; in larger files, a fiftieth of the file
+CHECKPOINT = 4  # bytes that a checkpoint may write for one of the log: all of a column where little is new
 MEMORY = ":memory:"
 
 
@@ -49,8 +53,40 @@ class Instance:
         self.definitions = 0  # grows where tables or columns may have changed
         self.handles = 0
         self.connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
-        self.root = _open(path, read_only)
+        self.running: list[duckdb.DuckDBPyConnection] = []  # closing one that calls Python would wait for ever
+        self._opening = threading.RLock()  # held as `_root` is opened or closed
+        self._root: duckdb.DuckDBPyConnection | None = _open(path, read_only)
         self.file = _identity(path)
+
+    @property
+    def root(self) -> duckdb.DuckDBPyConnection:
+        """A connection that lives as long as any handle; the database is opened again if it was given up."""
+        with self._opening:
+            if self._root is None:
+                self._root = _opened_again(self.path, self.read_only)
+                self.file = _identity(self.path)
+            return self._root
+
+    def give_up(self, generation: int) -> None:
+        """Close the database of this generation, which DuckDB does not use after an error such as a full disk.
+
+        Whoever asks for a connection next opens it again, with all that was committed. One in memory stays as it is.
+        """
+        with self._opening:
+            if self.generation == generation and not self.path.startswith(MEMORY) and self._root is not None:
+                self._close()
+
+    def _close(self) -> None:
+        """Close every connection that we made but those that are `running`: closing waits for the statement."""
+        root, self._root = self._root, None
+        with self.guard:
+            self.generation += 1
+            self.definitions += 1
+            self.revision = None
+        for connection in (*self.connections, root):
+            if connection is not None and not any(connection is running for running in self.running):
+                connection.close()
+        self.connections.clear()
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the database."""
@@ -60,6 +96,15 @@ class Instance:
             made.execute(f"USE {quoted(_database_name(self.path))}")
         self.connections.add(made)
         return made
+
+    @contextlib.contextmanager
+    def running_on(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Inside, a statement runs on a connection that may call Python, and through it other connections."""
+        self.running.append(connection)
+        try:
+            yield
+        finally:
+            self.running.remove(connection)
 
     @property
     def is_here(self) -> bool:
@@ -74,21 +119,21 @@ class Instance:
                 "open it again in this one"
             )
 
-    def replace(self, fresh: Path) -> None:
-        """Put another file in the place of this one's, and open it; handles have closed their connections by then.
+    def replace(self, fresh: Path, modified: int) -> None:
+        """Put another file in the place of this one's; handles have closed their connections by then.
 
         Raises LockedError where some connection of this process is still open: it would write into the file that is
-        gone.
+        gone; and where the file was written after `modified`, in nanoseconds as the system tells it.
         """
-        self.root.close()
-        try:
+        revision = self.revision
+        with self._opening:
+            self._close()
             _require_alone(self.path)
-            fresh.replace(self.path)
-        finally:
-            self.root = _open(self.path, self.read_only)
-            self.file = _identity(self.path)
-            self.generation += 1
-            self.definitions += 1
+            with _held(self.path):
+                if Path(self.path).stat().st_mtime_ns != modified or Path(f"{self.path}.wal").exists():
+                    raise LockedError(f"{self.path} was changed by another connection meanwhile; try again")
+                fresh.replace(self.path)
+            self.revision = revision
 
     def tidy(self) -> None:
         """Move what was committed from the log into the file, if it is much."""
@@ -99,13 +144,33 @@ class Instance:
         if log > max(LOG, file // 50):
             self.checkpoint()
 
+    @property
+    def checkpointed(self) -> int:
+        """Bytes that a checkpoint may write, estimated."""
+        try:
+            return CHECKPOINT * Path(f"{self.path}.wal").stat().st_size
+        except OSError:  # no log, or no file
+            return 0
+
+    @property
+    def has_room(self) -> bool:
+        """False where the disk may be too full for a checkpoint, which would take what is left, and fail."""
+        return not self.checkpointed or self.checkpointed < shutil.disk_usage(Path(self.path).parent).free
+
     def checkpoint(self) -> None:
         """Move what was committed from the log into the file; another time if somebody is writing, or it fails."""
         import duckdb
 
-        if not self.read_only:
-            with contextlib.suppress(duckdb.Error), self.root.cursor() as con:
+        generation = self.generation
+        if self.read_only or self._root is None or not self.has_room:
+            return
+        try:
+            with self._root.cursor() as con:
                 con.execute("CHECKPOINT")
+        except duckdb.FatalException:
+            self.give_up(generation)
+        except duckdb.Error:
+            return
 
     def release(self) -> None:
         """Give the database back: the last handle closes it. In a forked child nothing is touched."""
@@ -115,8 +180,17 @@ class Instance:
             self.handles -= 1
             if not self.handles:
                 self.checkpoint()  # closing does so only where no other connection of the process is open
-                self.root.close()
+                if self._root is not None:
+                    self._end(self._root)
                 _registry.forget(self)
+
+    def _end(self, root: duckdb.DuckDBPyConnection) -> None:
+        import duckdb
+
+        if not self.has_room:
+            with contextlib.suppress(duckdb.Error):
+                root.execute("PRAGMA disable_checkpoint_on_shutdown")
+        root.close()
 
     def require_only_handle(self) -> None:
         """Raise LockedError where several handles are open."""
@@ -161,7 +235,7 @@ class _Registry:
         self.lock, self.process = threading.RLock(), os.getpid()
         self.inherited |= self.files
         for instance in self.all:
-            for connection in (instance.root, *instance.connections):
+            for connection in filter(None, (instance._root, *instance.connections)):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         self.files, self.all = {}, set()
 
@@ -214,6 +288,23 @@ def _open(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
         return root
     except duckdb.Error as error:
         raise _opening_error(path, first_line(error)) from error
+
+
+def _opened_again(path: str, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Raises StorageError where connections or results of this process keep alive what DuckDB has given up."""
+    import duckdb
+
+    gc.collect()
+    root = _open(path, read_only)
+    try:
+        root.execute("SELECT 1")
+    except duckdb.FatalException as error:
+        root.close()
+        raise StorageError(
+            f"{path}: DuckDB has given up the database after an error; close your own connections to it and drop the "
+            f"results of its statements, and it opens again ({first_line(error)})"
+        ) from error
+    return root
 
 
 def _close_doors(root: duckdb.DuckDBPyConnection, read_only: bool) -> None:
@@ -284,6 +375,22 @@ def _require_alone(path: str) -> None:
         raise LockedError(
             f"{path}: another connection of this process is open on it; close it first ({first_line(error)})"
         ) from error
+
+
+@contextlib.contextmanager
+def _held(path: str) -> Iterator[None]:
+    """Inside, no other process can open the file: it is the lock that DuckDB asks for. Raises LockedError."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a file that is open cannot be replaced
+        yield
+        return
+    with Path(path).open("rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LockedError(f"{path} was opened by another process meanwhile; try again") from error
+        yield
 
 
 def _opening_error(path: str, words: str) -> StorageError:

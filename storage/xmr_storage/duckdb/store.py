@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from xmr_core.errors import DataError, StorageError
+from xmr_core.errors import StorageError
 from xmr_core.store import Live, SpaceRecord
 from xmr_storage.duckdb import codes
 from xmr_storage.duckdb.connection import DuckDBConnection
@@ -51,7 +51,14 @@ class DuckDBStore(SqlStore):
                 raise StorageError(
                     f"{path}: choose another name: in a database called xmr, SQL cannot tell `xmr.` from its schema xmr"
                 )
-        return cls(DuckDBConnection(path, read_only)).prepared()
+        store = cls(DuckDBConnection(path, read_only)).prepared()
+        if not read_only and store.folder is not None and store.db.instance.handles == 1:
+            from xmr_storage import transfer
+            from xmr_storage.duckdb import compaction
+
+            compaction.remove_halves(Path(path), everywhere=False)
+            transfer.remove_halves(store.folder)
+        return store
 
     @classmethod
     def read_table(cls, files: Sequence[Path]) -> pa.Table:
@@ -96,18 +103,19 @@ class DuckDBStore(SqlStore):
         """A DuckDB relation, or None where the statement gives no rows."""
         import duckdb
 
+        cursor = self.db.cursor()
         try:
-            relation = self.db.cursor().sql(query, params=parameters)
-            result = relation if relation is None else relation.execute()
+            with self.db.errors(whole=True, used=cursor), self.db.instance.running_on(cursor):
+                relation = cursor.sql(query, params=parameters)
+                result = relation if relation is None else relation.execute()
             self._notice(query)
             return result
-        except duckdb.PermissionException as error:
-            hint = "; a library that is only read opens no other file: open it for writing" if self.read_only else ""
-            raise StorageError(f"{self.url}: {first_line(error)}{hint}") from error
-        except duckdb.Error as error:
-            raise StorageError(f"{self.url}: {error}") from error
-        except UnicodeEncodeError as error:
-            raise DataError(f"the query is not valid Unicode: {error}") from error
+        except StorageError as error:
+            if self.read_only and isinstance(error.__cause__, duckdb.PermissionException):
+                words = first_line(error.__cause__)
+                hint = "a library that is only read opens no other file: open it for writing"
+                raise StorageError(f"{self.url}: {words}; {hint}") from error.__cause__
+            raise
 
     def _notice(self, query: str) -> None:
         """Count what a statement of the user's may have changed, now and again when a transaction of theirs ends."""
