@@ -33,10 +33,11 @@ from xmr_core.errors import (
 from xmr_core.explain.attention import Attention
 from xmr_core.hookspecs import hookimpl
 from xmr_core.library import Library, open, register
+from xmr_core.library.adding import Added
 from xmr_core.library.evaluation import Evaluation, Figure
-from xmr_core.library.ingest import Added
 from xmr_core.library.results import Hit, Query, Results
 from xmr_core.library.spaces import Space
+from xmr_core.library.syncing import Synced
 from xmr_core.recipes import Pipeline
 from xmr_core.search.condition import Condition
 from xmr_core.search.exact import ExactIndex, nearest
@@ -115,6 +116,7 @@ __all__ = [
     "StateError",
     "StateVersionError",
     "StorageError",
+    "Synced",
     "UnknownComponentError",
     "XmrError",
     "datasets",

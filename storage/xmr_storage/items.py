@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from xmr_core.errors import DataError
 from xmr_core.search.condition import Where, as_condition
 from xmr_core.store import ItemRows, Store
 from xmr_core.types import IMAGE, TEXT, Items, Pairs
-from xmr_storage import features
+from xmr_storage import features, replacing, sources
 from xmr_storage import metadata as own
 from xmr_storage.codes import table_name
 from xmr_storage.ids import ids_of, next_id, wanted
@@ -20,6 +20,8 @@ from xmr_storage.quoting import quoted
 from xmr_storage.records import code_tables
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from xmr_storage.connection import Connection
 
 __all__ = ["SqlItems"]
@@ -30,6 +32,9 @@ LABELS = "SELECT DISTINCT label FROM xmr.labels ORDER BY label"
 
 class SqlItems(Store):
     """The part of a store that keeps items."""
+
+    replaces: ClassVar[bool] = True
+    keeps_sources: ClassVar[bool] = True
 
     db: Connection
 
@@ -56,20 +61,15 @@ class SqlItems(Store):
     def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
         import pyarrow as pa
 
-        try:
-            given = {"key": rows.keys, "content": rows.content, "source": rows.source, "text": rows.text}
-            texts = {name: pa.array(values, pa.string()) for name, values in given.items()}
-        except UnicodeEncodeError as error:
-            raise DataError(f"text is not valid Unicode: {error}") from None
-        modality = pa.array([rows.modality]).take(pa.array(np.zeros(len(rows.ids), np.int8)))
-        blobs = pa.array(rows.blob, pa.binary())
-        table = pa.table({"item_id": rows.ids, "modality": modality, **texts, "data": blobs})
         with self.db.transaction():
             self.db.noted.use(rows.ids)
-            self.db.insert("items", table)
+            self.db.insert("items", _table_of(rows))
             if metadata:
                 fitting = own.fit_columns(self.db, self.typed_metadata(metadata))
                 self.db.insert("metadata", pa.table({"item_id": rows.ids, **fitting}))
+
+    def replace_items(self, rows: ItemRows) -> None:
+        replacing.replace_items(self.db, rows, _table_of(rows))
 
     def typed_metadata(self, metadata: Mapping[str, Sequence[Any]]) -> Mapping[str, Any]:
         return {name: own.column(name, values) for name, values in metadata.items()}
@@ -93,6 +93,20 @@ class SqlItems(Store):
                 EXCEPT
                 SELECT image_id, text_id FROM xmr.pairs
                 ORDER BY image_id, text_id
+                """
+            )
+
+    def drop_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
+        import pyarrow as pa
+
+        with self.db.transaction(), self.db.given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
+            self.db.noted.links()
+            self.db.execute(
+                """
+                DELETE FROM xmr.pairs
+                WHERE EXISTS (
+                    SELECT 1 FROM _links AS l WHERE l.image_id = pairs.image_id AND l.text_id = pairs.text_id
+                )
                 """
             )
 
@@ -225,7 +239,7 @@ class SqlItems(Store):
 
         doomed = "item_id IN (SELECT item_id FROM _doomed)"
         coded = code_tables(self.db)
-        tables = ["items", "metadata", "labels", "attention", *coded, *features.tables(self.db)]
+        tables = ["items", "metadata", "labels", "attention", "sources", *coded, *features.tables(self.db)]
         held = " UNION ".join(f"SELECT item_id FROM xmr.{table} WHERE {doomed}" for table in ("items", *coded))
         with self.db.transaction(), self.db.given(_doomed=pa.table({"item_id": np.unique(ids)})):
             ((count,),) = self.db.rows(f"SELECT count(*) FROM ({held}) AS held")
@@ -236,6 +250,15 @@ class SqlItems(Store):
             self.db.noted.went(np.unique(ids))
             self.db.noted.links()
         return int(count)
+
+    def put_source(self, source: str, ids: NDArray[np.int64], stamps: Sequence[str]) -> None:
+        sources.put(self.db, source, ids, stamps)
+
+    def get_source(self, source: str) -> tuple[NDArray[np.int64], Sequence[str]]:
+        return sources.get(self.db, source)
+
+    def sourced_elsewhere(self, source: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return sources.elsewhere(self.db, source, ids)
 
     def get_features(self, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         return features.get(self.db, extractor, ids)
@@ -249,6 +272,9 @@ class SqlItems(Store):
         except DataError as error:
             raise DataError(f"vectors {name!r} of {modality}s: {str(error).split(': ', 1)[-1]}") from None
 
+    def replace_vectors(self, modality: str, name: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        replacing.replace_vectors(self.db, modality, features.vectors_name(modality, name), ids, vectors)
+
     def get_vectors(
         self, modality: str, name: str, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -256,3 +282,17 @@ class SqlItems(Store):
 
     def vector_widths(self, modality: str) -> Mapping[str, int]:
         return features.vector_widths(self.db, modality)
+
+
+def _table_of(rows: ItemRows) -> pa.Table:
+    """Items as `xmr.items` has them. Raises DataError on text that is not Unicode."""
+    import pyarrow as pa
+
+    try:
+        given = {"key": rows.keys, "content": rows.content, "source": rows.source, "text": rows.text}
+        texts = {name: pa.array(values, pa.string()) for name, values in given.items()}
+    except UnicodeEncodeError as error:
+        raise DataError(f"text is not valid Unicode: {error}") from None
+    modality = pa.array([rows.modality]).take(pa.array(np.zeros(len(rows.ids), np.int8)))
+    blobs = pa.array(rows.blob, pa.binary())
+    return pa.table({"item_id": rows.ids, "modality": modality, **texts, "data": blobs})

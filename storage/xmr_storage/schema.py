@@ -55,6 +55,8 @@ TABLES: dict[str, Table] = {
             _text("text", nullable=True),
             Column("data", LargeBinary, nullable=True),
         ),
+        # which items came from a folder that is synced; the stamp tells that a file is as it was, "" tells nothing
+        _table("sources", _text("source"), _id("item_id"), _text("stamp")),
         # the user's own columns, added as they come: split, license, width, ...
         _table("metadata", _id("item_id")),
         # which picture goes with which sentence

@@ -95,7 +95,7 @@ def test_rows_of_different_lengths_are_no_vectors(tmp_path: Path) -> None:
 def test_stored_keys_are_read_once_however_many_blocks_a_batch_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xmr_core.library.ingest.LIGHT_BLOCK", 10)
+    monkeypatch.setattr("xmr_core.library.adding.LIGHT_BLOCK", 10)
     with library(tmp_path) as db:
         db.add(texts([f"t{i}" for i in range(15)]))
         asked: list[int] = []
@@ -107,7 +107,7 @@ def test_stored_keys_are_read_once_however_many_blocks_a_batch_has(
 
 
 def test_a_key_that_comes_again_in_a_later_block_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xmr_core.library.ingest.LIGHT_BLOCK", 2)
+    monkeypatch.setattr("xmr_core.library.adding.LIGHT_BLOCK", 2)
     with library(tmp_path) as db:
         assert db.add(texts(["a", "b", "c", "a", "b"])) == xmr.Added(new=3, known=2)
         with pytest.raises(xmr.DataError, match="'x': already there with other content"):

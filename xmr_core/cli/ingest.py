@@ -1,4 +1,4 @@
-"""Commands that fill a library: add, fit."""
+"""Commands that fill a library: add, sync, fit."""
 
 from __future__ import annotations
 
@@ -17,24 +17,33 @@ from xmr_core.cli.info import space_facts
 
 if TYPE_CHECKING:
     from xmr_core.datasets import Dataset
-    from xmr_core.library.ingest import Added
+    from xmr_core.library.adding import Added
 
 NAMED = 20  # skipped items that are named for people
+
+Library = Annotated[
+    str, typer.Argument(metavar="FILE", help="The library: a DuckDB file or URL, created if it does not exist.")
+]
+Reader = Annotated[str | None, typer.Option("--reader", help="The reader, where SOURCE is not recognised.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", "-o", help="An option of the reader, as NAME=VALUE; repeatable.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out unreadable images and empty texts, and name them.")
+]
 
 
 @app.command(rich_help_panel=FILL)
 def add(
-    file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="The library: a DuckDB file or URL, created if it does not exist."),
-    ],
+    file: Library,
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="A table, a folder of images, a data set, or `openmoji`.")
     ],
-    reader: Annotated[str | None, typer.Option("--reader", help="The reader, where SOURCE is not recognised.")] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="An option of the reader, as NAME=VALUE; repeatable.")
-    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Replace the content of items whose key is known, under their ids.")
+    ] = False,
+    reader: Reader = None,
+    options: Options = None,
     split: Annotated[
         str | None,
         typer.Option("--split", help="The column that says train, val or test; or shares to draw: test=0.2,val=0.1."),
@@ -46,14 +55,13 @@ def add(
             help="Ready-made vectors, NAME=IMAGES,TEXTS: columns, or .npy files with a row a row; one may be empty.",
         ),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out unreadable images and empty texts, and name them.")
-    ] = False,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Add images and captions, and which go together.
 
-    All of SOURCE is added or, on an error, nothing. Adding twice adds nothing; columns of known items are updated.
+    All of SOURCE is added or, on an error, nothing. Adding twice adds nothing; columns of known items are updated, and
+    one that has other content now is refused: --update replaces it, under the id that it has.
     New items get codes in every published space. SOURCE is a table (CSV, TSV, Parquet, JSON, Arrow) with an image, a
     text or both a row, a folder of images, COCO captions, WebDataset shards, or a data set in its publisher's layout.
     Columns with usual names are found; -o names others.
@@ -63,18 +71,21 @@ def add(
       xmr add my.duckdb Flickr8k/                 a dataset as its publisher lays it out
       xmr add my.duckdb captions.csv --skip-bad   a table, rows that are broken left out
       xmr add my.duckdb shop.csv -o image=photo -o text=title -o labels=tags
+      xmr add my.duckdb captions.csv --update     what is known becomes what it is now
       xmr add my.duckdb openmoji                  emoji, from Python packages
     """
     import xmr_core as xmr
 
     pairs = _read(source, reader, options or [], split, vectors or [], skip_bad)
     with xmr.open(file) as db:
-        done = db.add(pairs, on_error="skip" if skip_bad else "refuse")
+        put = db.upsert if update else db.add
+        done = put(pairs, on_error="skip" if skip_bad else "refuse")
         counts = dict(db.store.counts())
     skipped = {**pairs.skipped, **done.skipped}
     if as_json:
-        told = {"new": done.new, "known": done.known, "updated": done.updated, "skipped": skipped}
-        printing.as_json({**told, "uncoded": done.uncoded, "protocol": pairs.protocol, "holds": counts})
+        told = {"new": done.new, "known": done.known, "updated": done.updated, "unchanged": done.unchanged}
+        left_out = {"skipped": skipped, "uncoded": done.uncoded}
+        printing.as_json({**told, **left_out, "protocol": pairs.protocol, "holds": counts})
     else:
         _tell(done, skipped, f"{file} holds {counted(counts)}")
         printing.note(pairs.protocol)
@@ -82,15 +93,61 @@ def add(
 
 def _tell(done: Added, skipped: Mapping[str, str], holds: str) -> None:
     """What was added and what was not, for people."""
+    _tell_lacking(skipped, done.uncoded)
+    known = f", {done.known:,} were there already" if done.known else ""
+    known += f" and {done.updated:,} of those were updated" if done.updated else ""
+    typer.echo(f"{done.new:,} items added{known}; {holds}")
+
+
+def _tell_lacking(skipped: Mapping[str, str], uncoded: Mapping[str, str]) -> None:
+    """What was left out, and what has no code, for people."""
     for key, reason in itertools.islice(skipped.items(), NAMED):
         printing.note(f"skipped {key}: {reason}")
     if len(skipped) > NAMED:
         printing.note(f"and {len(skipped) - NAMED:,} more; --json names all")
-    if done.uncoded:
-        printing.note(f"{len(done.uncoded):,} items have no code: {next(iter(done.uncoded.values()))}")
-    known = f", {done.known:,} were there already" if done.known else ""
-    known += f" and {done.updated:,} of those were updated" if done.updated else ""
-    typer.echo(f"{done.new:,} items added{known}; {holds}")
+    if uncoded:
+        printing.note(f"{len(uncoded):,} items have no code: {next(iter(uncoded.values()))}")
+
+
+@app.command(rich_help_panel=FILL)
+def sync(
+    file: Library,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of images, or a table of them.")],
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="What goes before every key, to keep folders with the same names apart.")
+    ] = "",
+    reader: Reader = None,
+    options: Options = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Let the library hold what a folder holds: add, change and remove what differs.
+
+    FOLDER is read as `add` reads it, and an image goes together with its captions. Only what came from FOLDER is
+    changed or removed; a second time nothing is done. Files whose size and times are as they were are not read again.
+
+    Examples:
+
+      xmr sync my.duckdb photos/
+      xmr sync my.duckdb cats/ --prefix cats/ --skip-bad
+    """
+    import xmr_core as xmr
+
+    given = dict(option.partition("=")[::2] for option in options or [])
+    with xmr.open(file) as db:
+        done = db.sync(
+            folder,
+            prefix,
+            reader,
+            on_error="skip" if skip_bad else "refuse",
+            **{name: value_of(value) for name, value in given.items()},
+        )
+        counts = dict(db.store.counts())
+    if as_json:
+        printing.as_json({**dataclasses.asdict(done), "holds": counts})
+    else:
+        _tell_lacking(done.skipped, done.uncoded)
+        typer.echo(f"{done}; {file} holds {counted(counts)}")
 
 
 def _read(

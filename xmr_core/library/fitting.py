@@ -52,7 +52,7 @@ def fit(
     notes = {"recipe": repr(pipeline), "seed": seed, "where": pairs.name, "pairs": len(pairs.links)}
     notes |= {"chosen": str(choice)} if choice else {}
     version = new_version(session, name)
-    with resumable(session, name, version, notes, _content(pipeline, pairs)):
+    with resumable(session, name, version, notes, _content(store, pipeline, pairs)):
         start = time.perf_counter()
         fitted = pipeline.fit(pairs)
         figures = {"seconds": time.perf_counter() - start, "images": len(pairs.images), "texts": len(pairs.texts)}
@@ -77,9 +77,11 @@ def _training(store: Store) -> Condition | None:
     return None
 
 
-def _content(pipeline: Pipeline, pairs: Pairs) -> Iterator[bytes]:
-    """What is fitted on what, as bytes."""
+def _content(store: Store, pipeline: Pipeline, pairs: Pairs) -> Iterator[bytes]:
+    """What is fitted on what, as bytes: an item is what it holds now, which may have changed under its id."""
     yield repr(pipeline).encode()
+    for side in (pairs.images, pairs.texts):
+        yield ",".join(map(str, store.match(side.modality, side.keys)[1])).encode()
     for array in (pairs.images.ids, pairs.texts.ids, pairs.links, pairs.labels):
         yield b"-" if array is None else array.tobytes()
 

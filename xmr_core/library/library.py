@@ -19,12 +19,24 @@ from numpy.typing import ArrayLike, NDArray
 from xmr_core.datasets.readers import Source
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
-from xmr_core.library import comparison, evaluation, fitting, hybrid, ingest, maintenance, query, saved, vqa
+from xmr_core.library import (
+    comparison,
+    evaluation,
+    fitting,
+    hybrid,
+    ingest,
+    maintenance,
+    query,
+    saved,
+    syncing,
+    vqa,
+)
+from xmr_core.library.adding import Added
 from xmr_core.library.evaluation import Evaluation, Measure
-from xmr_core.library.ingest import Added
 from xmr_core.library.results import Query, Results
 from xmr_core.library.session import QueryEncoder, Session
 from xmr_core.library.spaces import Space
+from xmr_core.library.syncing import Synced
 from xmr_core.library.vqa import AnswerEvaluation
 from xmr_core.recipes import Recipe
 from xmr_core.search.condition import Where
@@ -75,12 +87,44 @@ class Library:
         `text`, `labels`, `key` and `split` name columns, and `split=0.2` makes one (see `datasets.records`).
 
         An item whose key is known with the same content is not added twice; its links are added, its labels replaced,
-        and its metadata updated where a value is given (`Added.updated` counts these items).
+        and its metadata updated where a value is given (`Added.updated` counts the items that changed by it). With
+        other content, or another ready-made vector, it is refused; `upsert` replaces it.
         Without keys, an image's key is its path, and any other item's the digest of its content.
         `on_error` says what becomes of unreadable images and empty texts: "refuse" raises DataError naming their keys,
         "skip" leaves them out and reports them. `encode` gives new items codes in every published space.
         """
         return ingest.add(self._session, source, on_error, encode, options)
+
+    def upsert(self, source: Source, on_error: str = "refuse", encode: bool = True, **options: Any) -> Added:
+        """Add what is new, and let known items become what is given now, under the ids that they have.
+
+        It takes what `add` takes. An item is known by its modality and key. Where its content is another, it gets new
+        codes in every published space; what was made of the old content goes: its codes in unpublished versions, which
+        `publish` makes again, its features, its attention, and ready-made vectors that are not given again. Links are
+        added and none is dropped, labels are replaced; of metadata and vectors, what is not given stays as it was.
+        `Added` says how many items were new, how many of the known were `updated`, how many `unchanged`.
+        """
+        return ingest.upsert(self._session, source, on_error, encode, options)
+
+    def sync(
+        self,
+        folder: str | Path,
+        prefix: str = "",
+        reader: str | None = None,
+        on_error: str = "refuse",
+        encode: bool = True,
+        **options: Any,
+    ) -> Synced:
+        """Let the library hold what a folder (or a file) holds: add what is new there, change what is another, remove
+        what is gone, of what came from it; nothing where it is as it was.
+
+        The folder is read as `add` reads it, by `reader` where that is not to be guessed, with the reader's `options`.
+        An image goes together with its captions. Items that came from elsewhere are never removed or replaced, whatever
+        the folder holds; `prefix` goes before every key, so that folders with the same file names keep apart. Images
+        that were added from the folder by `add` count as its own. A file is read again when its size or times are
+        others than before, and is another when its content is. Raises DataError where the folder is gone or empty.
+        """
+        return syncing.sync(self._session, folder, prefix, reader, on_error, encode, options)
 
     def add_embeddings(
         self, values: ArrayLike, space: str, recipe: Recipe | None = None, modality: str = IMAGE, ids: Ids | None = None

@@ -42,6 +42,8 @@ class Store(ABC):
     compacts: ClassVar[bool] = False  # `compact`
     keeps_attention: ClassVar[bool] = True  # `put_attention`
     keeps_answerers: ClassVar[bool] = True  # spaces that answer questions
+    replaces: ClassVar[bool] = False  # `replace_items`, `replace_vectors`, `drop_links`
+    keeps_sources: ClassVar[bool] = False  # `put_source` and what asks for it
     many_writers: ClassVar[bool] = False  # several processes may write at once
 
     @classmethod
@@ -134,6 +136,14 @@ class Store(ABC):
     def put_items(self, rows: ItemRows, metadata: Mapping[str, Sequence[Any]]) -> None:
         """Insert items and their metadata; a column of metadata that is new is added to `xmr.metadata`."""
 
+    def replace_items(self, rows: ItemRows) -> None:
+        """Give stored items, by id, the content of these rows; keys, metadata, links and labels stay.
+
+        Where the hash of the content is another, all that was made of the old goes with it: features, named vectors,
+        attention, and the codes in every version of every space. Raises DataError where an id does not exist.
+        """
+        raise self._lacks("replacing items")
+
     def typed_metadata(self, metadata: Mapping[str, Sequence[Any]]) -> Mapping[str, Any]:
         """The columns in the types in which they will be kept, so that a long column has one type in all its blocks.
 
@@ -152,6 +162,13 @@ class Store(ABC):
         """
         raise self._lacks("named vectors")
 
+    def replace_vectors(self, modality: str, name: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Keep ready-made vectors (n, d) in the place of those before; the items' codes and attention go.
+
+        Raises DataError where those of the same name and modality have another width.
+        """
+        raise self._lacks("replacing vectors")
+
     def get_vectors(
         self, modality: str, name: str, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -165,6 +182,10 @@ class Store(ABC):
     @abstractmethod
     def put_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
         """Insert the links (p,) that are not there yet."""
+
+    def drop_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
+        """Delete these links (p,), where they are there."""
+        raise self._lacks("dropping links")
 
     @abstractmethod
     def put_labels(self, ids: NDArray[np.int64], labels: NDArray[np.uint8], names: Sequence[str]) -> None:
@@ -217,6 +238,20 @@ class Store(ABC):
     @abstractmethod
     def delete(self, ids: NDArray[np.int64]) -> int:
         """Delete items with their links, labels, features and codes; how many items there were."""
+
+    # where items came from: a source is a name, and a stamp tells a file from what it is later
+
+    def put_source(self, source: str, ids: NDArray[np.int64], stamps: Sequence[str]) -> None:
+        """Remember that these items (n,) came from a source, and no others."""
+        raise self._lacks("sources of items")
+
+    def get_source(self, source: str) -> tuple[NDArray[np.int64], Sequence[str]]:
+        """(n,) ascending ids of the items that came from a source and are still there, and their stamps."""
+        return np.empty(0, np.int64), []
+
+    def sourced_elsewhere(self, source: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ascending, those of the ids that came from another source."""
+        return np.empty(0, np.int64)
 
     # features
 

@@ -18,6 +18,7 @@ from xmr_core.store import RunRecord, Store
 from xmr_core.testing.contract import in_new_process, refuses, require_importable
 from xmr_core.testing.store_answerers import AnswererStoreLaws
 from xmr_core.testing.store_live import LiveStoreLaws
+from xmr_core.testing.store_replacing import ReplacingLaws
 from xmr_core.testing.store_revisions import RevisionLaws
 from xmr_core.testing.store_samples import LARGE, LAYOUTS, attention_rows, fill, rows, sample_codes, sample_space, seen
 from xmr_core.types import IMAGE, TEXT, Layout
@@ -47,7 +48,7 @@ class StoreCase:
         self.url = url or store.trial_url
 
 
-class StoreLaws(RevisionLaws, AnswererStoreLaws, LiveStoreLaws):
+class StoreLaws(RevisionLaws, ReplacingLaws, AnswererStoreLaws, LiveStoreLaws):
     """One test a law; every one has a new database."""
 
     case: ClassVar[StoreCase]
