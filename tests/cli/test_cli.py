@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from xmr_core.cli import app
 from xmr_core.library import choosing
 
 COMMANDS = [
-    *("demo", "add", "fit", "search", "answer", "evaluate", "sql", "info", "plugins", "doctor"),
+    *("demo", "add", "sync", "fit", "search", "answer", "evaluate", "sql", "info", "plugins", "doctor"),
     *("export", "restore", "delete", "drop", "compact"),
 ]
 
@@ -183,6 +184,44 @@ def test_the_demo_learns_once_searches_measures_and_shows(tmp_path: Path, monkey
     again = run("demo", "--folder", tmp_path / "demo").stdout
     assert f"0 items added, {2 * len(kept)} were there already" in again
     assert "nothing is trained" in again
+
+
+# changing
+
+
+def test_known_items_with_other_content_are_refused_and_update_replaces_them(table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "library.duckdb"
+    run("add", file, table)
+    shutil.copy(table.with_name("red.png"), table.with_name("blue.png"))
+    refused = run("add", file, table, code=1)
+    assert "already there with other content" in refused.stderr and "xmr add --update" in refused.stderr
+    assert (
+        "0 items added, 8 were there already and 1 of those were updated" in run("add", file, table, "--update").stdout
+    )
+    counts = told("add", file, table, "--update")
+    assert (counts["new"], counts["known"], counts["updated"], counts["unchanged"]) == (0, 8, 0, 8)
+
+
+def test_add_says_how_many_known_items_got_other_metadata(table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "library.duckdb"
+    run("add", file, table)
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]},stars", *(f"{line},5" for line in lines[1:])]) + "\n")
+    assert "0 items added, 8 were there already and 8 of those were updated" in run("add", file, table).stdout
+
+
+def test_sync_says_what_it_added_changed_and_removed(table: Path, tmp_path: Path) -> None:
+    file, folder = tmp_path / "library.duckdb", tmp_path / "photos"
+    folder.mkdir()
+    for name in ("red", "green"):
+        shutil.copy(table.with_name(f"{name}.png"), folder)
+    assert "2 added, 0 changed, 0 removed, 0 unchanged; " in run("sync", file, folder, "--prefix", "p/").stdout
+    shutil.copy(table.with_name("blue.png"), folder / "red.png")
+    (folder / "green.png").unlink()
+    counts = told("sync", file, folder, "--prefix", "p/")
+    assert [counts[what] for what in ("added", "changed", "removed", "unchanged")] == [0, 1, 1, 0]
+    assert counts["holds"]["image"] == 1
+    assert "there is no folder" in run("sync", file, tmp_path / "none", code=1).stderr
 
 
 # asking

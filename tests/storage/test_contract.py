@@ -157,9 +157,44 @@ class CriesWolf(DuckDBStore):
         yield "something is wrong"
 
 
+class KeepsWhatWasMade(DuckDBStore):
+    def replace_items(self, rows):
+        for item, content in zip(rows.ids.tolist(), rows.content, strict=True):
+            self.db.execute("UPDATE xmr.items SET content = $1 WHERE item_id = $2", [content, item])
+
+
+class ForgetsTheSame(DuckDBStore):
+    def replace_items(self, rows):
+        super().replace_items(dataclasses.replace(rows, content=[f"new {one}" for one in rows.content]))
+        super().replace_items(rows)
+
+
+class KeepsCodesOfOldVectors(DuckDBStore):
+    def replace_vectors(self, modality, name, ids, vectors):
+        self.db.execute(f"DELETE FROM xmr.vector_{modality}__{name} WHERE item_id = {ids[0]}")
+        self.put_vectors(modality, name, ids, vectors)
+
+
+class AddsSources(DuckDBStore):
+    def put_source(self, source, ids, stamps):
+        before, old = self.get_source(source)
+        super().put_source(source, np.r_[before, ids], [*old, *stamps])
+
+
+class DropsAllLinks(DuckDBStore):
+    def drop_links(self, image_ids, text_ids):
+        super().drop_links(*self.links().T)
+
+
 @pytest.mark.parametrize(
     ("wrong", "law"),
     [
+        (KeepsWhatWasMade, "what_was_made_of_the_old_content_is_gone_in_every_version"),
+        (KeepsWhatWasMade, "an_item_that_does_not_exist_is_not_replaced"),
+        (ForgetsTheSame, "the_same_content_from_another_file_keeps_what_was_made_of_it"),
+        (KeepsCodesOfOldVectors, "other_vectors_replace_those_before_and_their_codes"),
+        (AddsSources, "items_are_known_by_where_they_came_from"),
+        (DropsAllLinks, "a_link_that_is_dropped_is_gone_alone"),
         (HalfWrites, "a_transaction_that_fails_leaves_nothing"),
         (ReusesIds, "an_id_is_never_given_twice"),
         (ReusesIds, "ids_of_codes_without_items_are_in_use"),
