@@ -9,10 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import xmr_core as xmr
 from xmr_core import registry
+from xmr_core.cli import app
 from xmr_core.components import Provider
 
 SOURCE = '''
@@ -296,6 +299,45 @@ def test_a_component_that_cannot_encode_is_skipped_too(fitted: None, install: In
     )
     with library(tmp_path) as db, pytest.warns(xmr.SkippedSpaceWarning, match="cannot encode: tint needs libtint"):
         assert db.add(texts("a red fox")).new == 1
+
+
+def pairs_of(*lines: str) -> xmr.Pairs:
+    """Images that are letters, and texts that say them."""
+    split = {"split": ["test"] * len(lines)}
+    images = xmr.Items("image", np.eye(len(lines), dtype=np.float32), lines, metadata=split)
+    said = xmr.Items("text", lines, lines, metadata=split)
+    return xmr.Pairs(images, said, np.arange(len(lines)).repeat(2).reshape(-1, 2))
+
+
+def test_figures_and_the_command_go_on_without_it(install: Install, tmp_path: Path) -> None:
+    install("1.2")
+    with library(tmp_path) as db:
+        db.add(pairs_of("a dog eats", "two cats", "an owl", "ice"))
+        for text, name in (("tint(gain=2.0)", "tinted"), ("bow", "words")):
+            db.fit(f"each(image='precomputed(dim=4)', text='{text}') >> ridge >> flat", name=name, where="true")
+    install(None)
+    with library(tmp_path) as db:
+        assert db.evaluate("words").figures and db.audit(space="words")
+        (found,) = db.search(text="owl", space="words", k=1, exact=True)
+        assert found.key == "an owl"
+    file = str(tmp_path / "tinted.duckdb")
+    runner = CliRunner()
+    shown = runner.invoke(app, ["evaluate", file])
+    assert shown.exit_code == 0, shown.stderr
+    assert "words version 1" in shown.stdout and "pip install xmr-tint==1.2; it is skipped" in shown.stderr
+    assert "pip install xmr-tint==1.2" in runner.invoke(app, ["info", file]).stderr
+    assert runner.invoke(app, ["evaluate", file, "--space", "tinted"]).exit_code == 1
+
+
+def test_an_upsert_takes_the_codes_that_it_cannot_make(words: str, install: Install, tmp_path: Path) -> None:
+    other = xmr.Items("text", ["oooo"], ["an owl"])
+    with library(tmp_path) as db, pytest.warns(xmr.SkippedSpaceWarning):
+        assert db.upsert(other).updated == 1
+        assert db.store.coded_ids("tinted", 1, "text").tolist() == [0, 1, 3], "a code of the old content is searched"
+    install("1.2")
+    with library(tmp_path) as db:
+        assert db.refresh() == 1 and db.doctor() == []
+        assert db.search(text="ooo", space="tinted", modality="text", k=1)[0].key == "an owl"
 
 
 # whether it still encodes as it did

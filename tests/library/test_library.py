@@ -687,14 +687,14 @@ def test_a_process_killed_while_adding_leaves_nothing_behind(db: Library, tmp_pa
     db.close()
     code = (
         "import os, signal, xmr_core as xmr\n"
-        "from xmr_core.library import ingest\n"
-        "ingest.LIGHT_BLOCK = 10\n"
-        "kept, blocks = ingest.prepare, []\n"
+        "from xmr_core.library import adding\n"
+        "adding.LIGHT_BLOCK = 10\n"
+        "kept, blocks = adding.prepare, []\n"
         "def prepare(items):\n"
         "    blocks.append(1)\n"
         "    if len(blocks) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return kept(items)\n"
-        "ingest.prepare = prepare\n"
+        "adding.prepare = prepare\n"
         "db = xmr.open('colours.duckdb')\n"
         "db.add(xmr.Items('text', [f'sentence {i}' for i in range(100)]))\n"
     )

@@ -11,7 +11,7 @@ import typer
 
 from xmr_core.cli import printing
 from xmr_core.cli.app import ASK, File, Json, SpaceNames, Values, Where, app, condition, opened, value_of
-from xmr_core.errors import DataError, StorageError
+from xmr_core.errors import DataError, StorageError, XmrError
 from xmr_core.types import IMAGE
 
 if TYPE_CHECKING:
@@ -175,9 +175,9 @@ def evaluate(
       xmr evaluate my.duckdb --measure recall --queries "split = 'test'"
     """
     with opened(file, write=True) as db:
-        names = space or db.spaces()
-        if not names:
+        if not db.spaces():
             raise DataError("no space yet: fit a recipe first")
+        names = space or _loadable(db)
         made = [
             db.evaluate(name, queries=queries, database=database, measure=cast("Measure | None", measure))
             for name in names
@@ -187,6 +187,19 @@ def evaluate(
         return
     for one in made:
         print_evaluation(one)
+
+
+def _loadable(db: Library) -> list[str]:
+    """The spaces that what is installed can load; a warning says of the others what to install."""
+    names = []
+    for name in db.spaces():
+        try:
+            names.append(db.space(name).name)
+        except StorageError:
+            raise
+        except XmrError as error:
+            printing.note(f"warning: {error}; it is skipped")
+    return names
 
 
 def _evaluation_facts(made: Evaluation) -> dict[str, Any]:

@@ -116,10 +116,13 @@ def _same(distribution: str, release: str, provider: Provider) -> bool:
 
 
 def lacking(store: Store, record: SpaceRecord) -> str | None:
-    """What a space lacks of what its recipe names, in words, without loading anything; None where all is installed."""
+    """What a space lacks of what its recipe names, in options too, in words, without loading anything; None where all
+    is installed."""
     registry = default()
-    for name, _ in calls(record.recipe):
-        if not any(registry.has(role, name) for role in HOOKS):
-            providers = [one for one in store.providers(record.name, record.version) if one.component == name]
-            return f"no {name!r} installed{_remedy(providers) or '; install the package that it came from'}"
+    brought = store.providers(record.name, record.version)
+    missing = [one.component for one in brought if not registry.has(cast(Role, one.role), one.component)]
+    missing += [name for name, _ in calls(record.recipe) if not any(registry.has(role, name) for role in HOOKS)]
+    for name in missing[:1]:
+        owners = [one for one in brought if one.component == name]
+        return f"no {name!r} installed{_remedy(owners) or '; install the package that it came from'}"
     return None
