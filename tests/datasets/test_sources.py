@@ -247,6 +247,12 @@ def test_a_polars_frame_is_rows_and_keeps_its_types(photos: Path) -> None:
     assert made.images.vectors["clip"].tolist() == [[1, 0], [0, 1]]
 
 
+def test_a_lazy_polars_frame_is_collected(photos: Path) -> None:
+    polars = pytest.importorskip("polars")
+    made = loaded(polars.DataFrame(ROWS).lazy(), folder=photos)
+    assert captions(made) == [("a.png", "one"), ("b.png", "two")]
+
+
 class Faces:
     """What a dataset of Hugging Face looks like from outside."""
 
@@ -264,6 +270,24 @@ def test_a_dataset_of_hugging_face_is_rows_with_lists_of_captions() -> None:
     made = loaded(Faces())
     digest = hashlib.sha256(png()).hexdigest()[:16]
     assert captions(made) == [(digest, "one"), (digest, "two")]
+
+
+def test_the_splits_of_a_dataset_dict_become_a_column() -> None:
+    class Captions(Faces):
+        def __getitem__(self, rows: slice) -> pa.Table:
+            image = {"bytes": png("blue"), "path": None}
+            return pa.Table.from_pylist([{"image": image, "caption": ["three"], "year": 1999}])
+
+    made = loaded({"train": Faces(), "test": Captions()})
+    assert made.texts.data == ["one", "two", "three"]
+    assert made.texts.metadata["split"] == ["train", "train", "test"]
+    assert made.texts.metadata["year"] == [None, None, 1999]
+
+
+@pytest.mark.parametrize("nothing", [[], iter(())], ids=["list", "generator"])
+def test_no_rows_are_refused(nothing: object) -> None:
+    with pytest.raises(DataError, match="there are none to add"):
+        load(nothing)
 
 
 def test_texts_alone_and_images_alone_are_enough(photos: Path) -> None:

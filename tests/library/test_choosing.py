@@ -29,6 +29,25 @@ def test_vectors_are_compared_as_they_are(db: xmr.Library) -> None:
     assert space.choice.why == "the items are vectors already"
 
 
+def test_vectors_of_two_widths_are_aligned(db: xmr.Library, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    content = rng.normal(size=(60, 4))
+    rows = [{"image": f"{row}.png", "text": f"caption {row}"} for row in range(60)]
+    for row in range(60):
+        Image.new("RGB", (8, 8), (row, 0, 0)).save(tmp_path / f"{row}.png")
+    sides = (content @ rng.normal(size=(4, 12)), content @ rng.normal(size=(4, 9)))
+    db.add(rows, folder=tmp_path, vectors={"own": sides})
+    space = db.fit()
+    assert space.choice is not None
+    assert space.choice.why.startswith("vectors 'own' of images and of captions")
+    assert "precomputed(name='own')" in space.choice.recipe
+    assert space.choice.trials[0].recall == 1
+    caption = int(db.store.ids("text", "text = 'caption 7'")[0])
+    assert db.search(item=caption, k=1)[0].key == "7.png"
+
+
 def test_texts_alone_are_searched_by_meaning_or_by_words(db: xmr.Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "CAPTIONS", ("nothing >> flat", "bow >> flat"))
     db.add([{"text": "a dog"}, {"text": "a cat"}])

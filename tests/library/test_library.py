@@ -433,7 +433,7 @@ def test_searching_asks_for_what_is_missing(db: Library) -> None:
         db.search()
     with pytest.raises(xmr.DataError, match="k=0"):
         db.search(text="red", k=0)
-    with pytest.raises(xmr.DataError, match="which kind to find"):
+    with pytest.raises(xmr.DataError, match="which modality to find"):
         db.search(vector=np.ones(8))
     with pytest.raises(xmr.DataError, match="foo"):
         db.search(text="red", where="foo = 1")

@@ -478,6 +478,20 @@ def test_the_command_line_needs_two_commands_before_a_search(clip: Path, photos:
     assert [colour_of(hit["key"]) for hit in told["hits"]] == ["green"] * 5
 
 
+def test_a_search_for_captions_where_there_are_none_says_what_there_is(clip: Path, photos: Path) -> None:
+    from typer.testing import CliRunner
+
+    from xmr_core.cli.app import app
+
+    file = str(photos.parent / "my.duckdb")
+    with xmr.open(file, progress=False) as db:
+        db.add(photos)
+        db.fit(f"onnx({str(clip)!r}) >> flat")
+    ran = CliRunner().invoke(app, ["search", file, "--image", str(photos / "a0.png")])
+    assert ran.exit_code == 0
+    assert "it holds images alone: --modality image" in ran.stderr
+
+
 def test_towers_that_changed_are_not_searched_with(clip: Path, photos: Path, tmp_path: Path) -> None:
     with xmr.open(tmp_path / "photos.duckdb", progress=False) as db:
         db.add(photos)

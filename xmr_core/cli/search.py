@@ -127,6 +127,9 @@ def print_hits(db: Library, found: Results) -> None:
     printing.table(columns, rows)
     how = ", exact" if found.exact else ""
     printing.note(f"{len(found)} {found.modality}s of space {found.space!r}{how}")
+    held = db.space(found.spaces[0]).record.counts
+    if not len(found) and held and found.modality not in held:
+        printing.note(f"it holds {' and '.join(f'{name}s' for name in held)} alone: --modality {next(iter(held))}")
     if found.unknown_words and found.unknown_words[0]:
         printing.note(f"words that the space does not know: {', '.join(found.unknown_words[0])}")
 

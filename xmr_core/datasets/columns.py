@@ -55,18 +55,23 @@ def read_files(path: str | Path) -> tuple[Columns, Path]:
 def columns_of(source: object) -> Columns | None:
     """The columns of rows in memory; None where the source is of no kind that has rows.
 
-    Takes a pandas or polars DataFrame, an Arrow table, batch or reader, a DuckDB relation, a Hugging Face Dataset, a
-    dict of columns, and any iterable of dicts. Raises DataError where rows are no dicts or columns differ in length.
+    Takes a pandas or polars DataFrame (or LazyFrame), an Arrow table, batch or reader, a DuckDB relation, a Hugging
+    Face Dataset, a DatasetDict (whose splits become the column `split`), a dict of columns, and any iterable of dicts.
+    Raises DataError where rows are no dicts or columns differ in length.
     """
     kind = f"{type(source).__module__}.{type(source).__name__}"
+    if kind.startswith("polars.") and hasattr(source, "collect"):
+        return columns_of(source.collect())
+    if isinstance(source, Mapping) and source and all(map(_is_hugging_face, source.values())):
+        return _of_splits(source)
     if isinstance(source, Mapping):
         return _checked({str(name): column for name, column in source.items()})
     if kind.startswith("pyarrow."):
         return _of_arrow(source)
     if kind.startswith("pandas."):
         return {str(name): _plain_list(source[name]) for name in source.columns}  # type: ignore[attr-defined, index]
-    if hasattr(source, "column_names") and hasattr(source, "with_format"):  # of Hugging Face: images stay encoded
-        return _of_arrow(source.with_format("arrow")[:])
+    if _is_hugging_face(source):
+        return _of_arrow(source.with_format("arrow")[:])  # type: ignore[attr-defined]  # images stay encoded
     for way in ("to_arrow_table", "to_arrow", "fetch_arrow_table", "__arrow_c_stream__"):
         if hasattr(source, way):
             return _of_arrow(source if way == "__arrow_c_stream__" else getattr(source, way)())
@@ -82,6 +87,23 @@ def is_missing(value: object) -> bool:
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(value))
     return isinstance(value, (float, np.floating)) and math.isnan(value)
+
+
+def _is_hugging_face(source: object) -> bool:
+    return hasattr(source, "column_names") and hasattr(source, "with_format")
+
+
+def _of_splits(splits: Mapping[Any, Any]) -> Columns:
+    """The rows of all splits, one after the other."""
+    made: dict[str, list[Any]] = {}
+    count = 0
+    for split, rows in splits.items():
+        table = rows.with_format("arrow")[:]
+        columns = {**_of_arrow(table), "split": [str(split)] * len(table)}
+        for name in [*made, *(name for name in columns if name not in made)]:
+            made.setdefault(name, [None] * count).extend(columns.get(name, [None] * len(table)))
+        count += len(table)
+    return dict(made)
 
 
 def _of_rows(rows: Iterable[Any]) -> Columns:

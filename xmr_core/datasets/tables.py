@@ -126,6 +126,8 @@ class _Names:
         for name in (image, text, key, labels, split):
             if name is not None and name not in columns:
                 raise DataError(f"{what} has no column {name!r}; {there}")
+        if not columns:
+            raise DataError(f"{what}: there are none to add")
         if image is None and text is None:
             raise DataError(f"{what}: which columns are images and texts? {there}; name them by image= and text=")
         return replace(self, image=image, text=text, key=key, labels=labels)

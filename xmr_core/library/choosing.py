@@ -31,6 +31,8 @@ ALIGNED = (
     "each(image='lite0', text='minilm') >> cca >> flat",
     f"each(image='lite0', text=['minilm', '{WORDS}']) >> contrastive >> flat",
 )
+OF_VECTORS = "each(image=\"precomputed(name='{0}')\", text=\"precomputed(name='{0}')\")"
+ALIGNED_VECTORS = tuple(f"{OF_VECTORS} >> {fuser} >> flat" for fuser in ("ridge", "cca", "contrastive"))
 CAPTIONS = ("minilm >> flat", f"{WORDS} >> flat")
 IMAGES = ("lite0 >> flat",)
 FEWEST = 40  # images with captions, below which nothing is held out and the simplest is taken
@@ -75,7 +77,7 @@ def choose(store: Store, pairs: Pairs, seed: int) -> Choice:
     if vectors is not None:
         return Choice(vectors, "the items are vectors already")
     if len(pairs.links):
-        return _aligned(pairs, seed)
+        return _aligned(pairs, seed, _both_sides(store, pairs))
     if len(pairs.images):
         why = "there are images and no captions: image to image, by what a network sees in them"
         return _first(IMAGES, why)
@@ -97,6 +99,15 @@ def _ready_made(store: Store, pairs: Pairs) -> str | None:
     return f"precomputed(dim={widths.pop()}) >> flat" if len(widths) == 1 else None
 
 
+def _both_sides(store: Store, pairs: Pairs) -> str | None:
+    """The name of ready-made vectors that all images and all texts have; their widths may differ."""
+    of_texts = store.vector_widths(TEXT)
+    for name in store.vector_widths(IMAGE):
+        if name in of_texts and all(side.vectors_of(name)[0].all() for side in (pairs.images, pairs.texts)):
+            return name
+    return None
+
+
 def _first(recipes: Sequence[str], why: str) -> Choice:
     trials = [_installed(recipe) for recipe in recipes]
     able = [trial for trial in trials if not trial.why_not]
@@ -114,16 +125,21 @@ def _installed(recipe: str) -> Trial:
     return Trial(recipe)
 
 
-def _aligned(pairs: Pairs, seed: int) -> Choice:
-    trials = [_installed(recipe) for recipe in ALIGNED]
+def _aligned(pairs: Pairs, seed: int, vectors: str | None = None) -> Choice:
+    """The simplest recipe whose recall on held-out images is close to the best; over ready-made `vectors` if named."""
+    recipes, what = ALIGNED, "images with captions"
+    if vectors is not None:
+        recipes = tuple(recipe.format(vectors) for recipe in ALIGNED_VECTORS)
+        what = f"vectors {vectors!r} of images and of captions"
+    trials = [_installed(recipe) for recipe in recipes]
     able = [trial.recipe for trial in trials if not trial.why_not]
     if not able:
-        raise DataError(f"no recipe for images with captions is installed: {'; '.join(t.why_not for t in trials)}")
+        raise DataError(f"no recipe for {what} is installed: {'; '.join(t.why_not for t in trials)}")
     images = np.unique(pairs.links[:, 0])
     if len(able) == 1 or len(images) < FEWEST:
-        why = "images with captions; the only one installed" if len(able) == 1 else "images with few captions"
+        why = f"{what}{'; the only one installed' if len(able) == 1 else ', too few to try others'}"
         return Choice(able[0], why, trials)
-    if len(pairs.links) >= MANY and able[-1] == ALIGNED[-1]:
+    if len(pairs.links) >= MANY and able[-1] == recipes[-1]:
         return Choice(able[-1], f"{len(pairs.links):,} captions are enough to train networks for both sides", trials)
     size = min(MOST_HELD_OUT, max(len(images) // HELD_OUT, LEAST_HELD_OUT))
     held = np.random.default_rng(seed).permutation(images)[:size]
@@ -139,7 +155,7 @@ def _aligned(pairs: Pairs, seed: int) -> Choice:
         measures.chance_pair_recall(np.bincount(test.links[:, 0], minlength=len(test.images)), len(test.texts)).r10,
         measures.chance_pair_recall(counts, len(test.images)).r10,
     ]
-    why = "images with captions; the simplest within five points of the best in a trial on held-out images"
+    why = f"{what}; the simplest within five points of the best in a trial on held-out images"
     return Choice(chosen.recipe, why, tried, len(held), float(np.mean(chance)))
 
 

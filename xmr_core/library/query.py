@@ -295,7 +295,7 @@ def _target(space: Space, modality: str | None) -> str:
     if not stored and not space.modalities:
         raise DataError(f"space {space.name!r} is empty: nothing is left in it to find; add embeddings first")
     if len(stored) != 1:
-        raise DataError(f"which kind to find? give modality, one of {', '.join(stored or space.modalities)}")
+        raise DataError(f"which modality to find? give modality=, one of {', '.join(stored or space.modalities)}")
     return stored[0]
 
 
