@@ -48,6 +48,13 @@ def test_vectors_of_two_widths_are_aligned(db: xmr.Library, tmp_path: Path) -> N
     assert db.search(item=caption, k=1)[0].key == "7.png"
 
 
+def test_networks_are_not_tried_on_few_captions(aligned: xmr.Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = "precomputed(dim=8) >> contrastive >> flat"
+    monkeypatch.setattr(choosing, "ALIGNED", (*VECTORS, networks))
+    trial = choosing._aligned(aligned, seed=0).trials[-1]
+    assert (trial.recipe, trial.recall, trial.why_not) == (networks, None, "not tried: networks need 2,000 captions")
+
+
 def test_texts_alone_are_searched_by_meaning_or_by_words(db: xmr.Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "CAPTIONS", ("nothing >> flat", "bow >> flat"))
     db.add([{"text": "a dog"}, {"text": "a cat"}])

@@ -38,6 +38,7 @@ IMAGES = ("lite0 >> flat",)
 FEWEST = 40  # images with captions, below which nothing is held out and the simplest is taken
 HELD_OUT, MOST_HELD_OUT = 10, 500  # one image in so many is held out, at most so many
 LEAST_HELD_OUT = 20  # where there are few, at most half of them: recall@10 among fewer than 20 says little
+FEW = 2_000  # captions, below which networks are not tried: over 1,603 emoji they take minutes and end behind ridge
 MANY = 12_000  # captions from which the last candidate is taken without a trial: it is ahead by far there
 CLOSE = 0.05  # recall@10 that a simpler recipe may lack: it is quicker, and finds the words that captions use
 
@@ -125,13 +126,20 @@ def _installed(recipe: str) -> Trial:
     return Trial(recipe)
 
 
+def _too_few(trial: Trial) -> Trial:
+    return replace(trial, why_not=trial.why_not or f"not tried: networks need {FEW:,} captions")
+
+
 def _aligned(pairs: Pairs, seed: int, vectors: str | None = None) -> Choice:
     """The simplest recipe whose recall on held-out images is close to the best; over ready-made `vectors` if named."""
-    recipes, what = ALIGNED, "images with captions"
+    recipes: Sequence[str] = ALIGNED
+    what = "images with captions"
     if vectors is not None:
         recipes = tuple(recipe.format(vectors) for recipe in ALIGNED_VECTORS)
         what = f"vectors {vectors!r} of images and of captions"
     trials = [_installed(recipe) for recipe in recipes]
+    if len(pairs.links) < FEW:
+        trials = [_too_few(trial) if ">> contrastive " in trial.recipe else trial for trial in trials]
     able = [trial.recipe for trial in trials if not trial.why_not]
     if not able:
         raise DataError(f"no recipe for {what} is installed: {'; '.join(t.why_not for t in trials)}")
