@@ -45,3 +45,14 @@ def test_positions_of_leaves_out_what_is_not_there() -> None:
 def test_a_search_for_nothing_is_refused(k: int | None, within: float | None) -> None:
     with pytest.raises(xmr.DataError):
         check_search(k, within)
+
+
+@pytest.mark.parametrize("step", [1, 3, 100], ids=["no gap", "gaps", "many gaps"])
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.01])
+def test_positions_of_are_those_of_the_ids_in_common(step: int, share: float) -> None:
+    rng = np.random.default_rng(0)
+    ids = np.arange(50, 350, step) if step < 100 else np.cumsum(rng.integers(1, step, 300))
+    among = np.flatnonzero(rng.random(int(ids[-1]) + 100) < share)
+    assert positions_of(ids, among).tolist() == np.flatnonzero(np.isin(ids, among)).tolist()
+    ends = np.array([0, np.iinfo(np.int64).max])
+    assert positions_of(ends, np.array([5, ends[1]])).tolist() == [1]

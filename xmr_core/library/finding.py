@@ -12,6 +12,7 @@ from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space
 from xmr_core.search.condition import Condition
 from xmr_core.search.fusion import by_links
+from xmr_core.search.selection import Selection
 from xmr_core.types import IMAGE, TEXT, Embeddings, Hits
 
 __all__ = ["OTHER", "check_room", "find"]
@@ -41,15 +42,15 @@ def find(
         return index.search(queries, k, radius, among)
     links = _links(session, space, target)
     if among is not None:
-        links = links[np.isin(links[:, 1], among)]
+        links = links[np.isin(links[:, 1], among.ids)]
     check_room(k, len(queries), len(np.unique(links[:, 1])), target)
     return by_links(space.index(OTHER[target], exact), queries, links, k, radius)
 
 
-def _chosen(session: Session, space: Space, modality: str, where: Condition) -> NDArray[np.int64]:
+def _chosen(session: Session, space: Space, modality: str, where: Condition) -> Selection:
     """The ids that a condition chooses: of items, or of embeddings made elsewhere, which need be no items."""
     coded = (space.name, space.record.version) if space.pipeline.encoder is None else None
-    return session.store.ids(modality, where, coded)
+    return session.filters.of(session.store, where, modality, coded)
 
 
 def _links(session: Session, space: Space, target: str) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError, LockedError, SkippedSpaceWarning, StorageError, XmrError
+from xmr_core.library.filters import Filters
 from xmr_core.library.run import LibraryRun
 from xmr_core.library.spaces import Space
 from xmr_core.progress import use_run
@@ -39,6 +40,7 @@ class Session:
 
     _told: set[str] = field(default_factory=set, init=False)  # warnings that were given
 
+    filters: Filters = field(default_factory=Filters, init=False)
     query_encoders: dict[str, dict[str, QueryEncoder]] = field(default_factory=dict, init=False)
 
     @contextmanager

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 LAST = np.iinfo(np.int64).max
+MARKED = 8  # times as many ids are marked in one pass in the time in which one is searched for
 BLOCK_CELLS = 1 << 24  # distances that an exhaustive search holds at once: 64 MB of float32
 
 Floats = NDArray[np.float32]
@@ -62,9 +63,16 @@ def positions_of(ids: Positions, among: object) -> Positions:
     """Positions in `ids` (n,) ascending of those of `among` that are there, ascending. Raises DataError where `among`
     is not a list of whole numbers."""
     among = as_among(among)
+    if not len(ids):
+        return np.empty(0, np.int64)
+    among = among[np.searchsorted(among, ids[0]) : np.searchsorted(among, ids[-1], side="right")]
+    span = int(ids[-1]) - int(ids[0]) + 1
+    if len(among) * MARKED > len(ids) and span <= MARKED * len(ids):
+        marked = np.zeros(span, bool)
+        marked[among - ids[0]] = True
+        return np.flatnonzero(marked if span == len(ids) else marked[ids - ids[0]])
     places = np.searchsorted(ids, among)
-    places = places[places < len(ids)] if len(ids) else places[:0]
-    found: Positions = places[ids[places] == among[: len(places)]]
+    found: Positions = places[ids[places] == among]
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from xmr_core.components import Provider
 from xmr_core.errors import StorageError
-from xmr_core.search.condition import Where
+from xmr_core.search.condition import Condition, Where
 from xmr_core.search.live import Live
 from xmr_core.store.records import AttentionRows, Changes, ItemRows, RunRecord, SpaceRecord
 from xmr_core.types import Codes, Head, Items, Pairs
@@ -118,6 +118,13 @@ class Store(ABC):
         """
         return Changes(np.empty(0, np.int64), np.empty(0, np.int64)) if since == self.revision() else None
 
+    def mark(self, where: Condition) -> Hashable | None:
+        """A value that differs once other items may match a condition, whoever changed them; compared at each search.
+
+        None where that cannot be told, as of a condition on the present time: the ids are then asked for each time.
+        """
+        return None
+
     def links_changed(self, since: int) -> bool:
         """False where it is known that links are what they were at the revision `since`."""
         return since != self.revision()
@@ -200,6 +207,11 @@ class Store(ABC):
         `coded` chooses among what has a code in a version of a space, items or not. Raises DataError where `where` is
         not one condition, or reads more than the database.
         """
+
+    def passing(self, modality: str, where: Condition, coded: tuple[str, int] | None = None) -> NDArray[np.int64]:
+        """As `ids`, to filter codes of that modality by: ids that have no such code may be among them, in any order,
+        where a store finds them sooner so. Raises DataError."""
+        return self.ids(modality, where, coded)
 
     @abstractmethod
     def items(self, ids: NDArray[np.int64], modality: str) -> Items:

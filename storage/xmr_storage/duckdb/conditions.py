@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xmr_core.errors import DataError
+from xmr_storage.duckdb.steady import columns_read
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["check_condition"]
+__all__ = ["Examined", "check_tables", "examined"]
 
 Tree: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | None"
 PARSE = "SELECT json_serialize_sql($1, skip_null := true, skip_empty := true, skip_default := true)"
@@ -34,8 +36,17 @@ SCALARS = re.compile(  # that do more than compute: of the settings, the process
 SOURCES = frozenset(("EMPTY", "BASE_TABLE", "SUBQUERY", "JOIN", "EXPRESSION_LIST", "TABLE_FUNCTION", "CTE"))
 
 
-def check_condition(connection: duckdb.DuckDBPyConnection, text: str) -> None:
-    """Raise DataError where a condition is not one expression that only reads the database."""
+@dataclass(frozen=True)
+class Examined:
+    """A condition that is sound: the tables it reads beside the catalog, and the columns that alone decide what it
+    chooses, None where something else may; all in lower case."""
+
+    tables: frozenset[str]
+    columns: frozenset[str] | None
+
+
+def examined(connection: duckdb.DuckDBPyConnection, text: str) -> Examined:
+    """What a condition reads. Raises DataError where it is not one expression that only reads the database."""
     tree = _parsed(connection, text)
     if "error_message" in tree:
         raise DataError(f"expected one condition: {tree['error_message']}")
@@ -47,9 +58,9 @@ def check_condition(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     faults = [fault for fault in _faults(tree) if fault]
     if faults:
         raise DataError(faults[0])
-    strange = set(_tables(tree)) - {name.lower() for name in _names_of_ctes(tree)}
-    if strange:
-        _check_known(connection, strange)
+    tables = frozenset(_tables(tree)) - {name.lower() for name in _names_of_ctes(tree)}
+    (condition,) = selected[0]["select_list"]
+    return Examined(tables, columns_read(_nodes(condition)))
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]:
@@ -116,8 +127,10 @@ def _names_of_ctes(tree: Tree) -> Iterator[str]:
             yield node["cte_name"]
 
 
-def _check_known(connection: duckdb.DuckDBPyConnection, names: set[str]) -> None:
+def check_tables(connection: duckdb.DuckDBPyConnection, names: frozenset[str]) -> None:
     """Raise DataError where a name is of no table or view: DuckDB would look for a file or variable of that name."""
+    if not names:
+        return
     rows = connection.execute(
         """
         SELECT table_name FROM duckdb_tables()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xmr_core.errors import DataError, DiskFullError, LockedError, StorageError
 from xmr_storage import revisions
 from xmr_storage.connection import Connection
-from xmr_storage.duckdb.conditions import check_condition
+from xmr_storage.duckdb.conditions import Examined, check_tables, examined
 from xmr_storage.duckdb.instances import Instance, acquire, first_line
 from xmr_storage.quoting import literal, quoted
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBConnection"]
 
+EXAMINED = 1000  # conditions that are remembered
 FULL = ("No space left", "File too large", "Disk quota exceeded", "not enough space on the disk")  # the system's words
 BATCH = 100_000  # rows that are held at once as a table is written
 DEFINING = ("CREATE", "ALTER", "DROP", "ATTACH", "DETACH", "COPY")  # how statements begin that change tables
@@ -39,6 +40,7 @@ class DuckDBConnection(Connection):
         self._finalizer = weakref.finalize(self, _let_go, self.instance, self._opened)  # also as the program ends
         self._known: Catalog | None = None
         self._known_at = 0
+        self._examined: dict[str, Examined] = {}  # conditions that are sound
         self._defines = False  # the open transaction has made, changed or dropped a table
 
     @property
@@ -156,14 +158,32 @@ class DuckDBConnection(Connection):
             return _arrow_of(self.execute(query, parameters))
 
     def condition(self, text: str, query: str, parameters: Any) -> pa.Table:
+        self.instance.require_process()
+        with self.lock, self._condition_errors():
+            check_tables(self.raw, self.examined(text).tables)
+            values = [list(value) if isinstance(value, tuple) else value for value in parameters]
+            return _arrow_of(self.raw.execute(query, values))
+
+    def examined(self, text: str) -> Examined:
+        """What a condition reads. Raises DataError where it is not one expression that only reads the database."""
+        known = self._examined.get(text)
+        if known is None:
+            raw = self.raw
+            with self.lock, self._condition_errors():
+                known = examined(raw, text)
+            if len(self._examined) >= EXAMINED:
+                self._examined.clear()
+            self._examined[text] = known
+        return known
+
+    @contextlib.contextmanager
+    def _condition_errors(self) -> Iterator[None]:
+        """DuckDB's errors over a condition as DataError: it is the user's."""
         import duckdb
 
-        self.instance.require_process()
-        with self.lock, self.errors():
+        with self.errors():
             try:
-                check_condition(self.raw, text)
-                values = [list(value) if isinstance(value, tuple) else value for value in parameters]
-                return _arrow_of(self.raw.execute(query, values))
+                yield
             except (duckdb.ConnectionException, duckdb.FatalException, duckdb.InterruptException, duckdb.IOException):
                 raise  # no fault of the condition
             except duckdb.Error as error:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xmr_core.errors import StorageError
+from xmr_core.errors import DataError, StorageError
+from xmr_core.search.condition import Condition
 from xmr_core.store import Live, SpaceRecord
 from xmr_storage.duckdb import codes
 from xmr_storage.duckdb.connection import DuckDBConnection
 from xmr_storage.duckdb.instances import first_line
-from xmr_storage.ids import highest_id
+from xmr_storage.ids import highest_id, ids_of
+from xmr_storage.metadata import CATALOG
 from xmr_storage.store import SqlStore
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class DuckDBStore(SqlStore):
 
     db: DuckDBConnection
     _live: LiveLibrary | None = None
+    _shared: bool = False  # somebody else has, or may have, a connection to the database
     _done: Effect = "nothing"  # what statements have done since a transaction of the user's last ended
 
     @classmethod
@@ -70,6 +74,7 @@ class DuckDBStore(SqlStore):
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection itself, for what SQL alone cannot say."""
+        self._shared = True
         return self.db.raw
 
     @property
@@ -80,6 +85,43 @@ class DuckDBStore(SqlStore):
     @property
     def size(self) -> int:
         return 0 if self.folder is None else Path(self.url).stat().st_size
+
+    def mark(self, where: Condition) -> Hashable | None:
+        """The revision and, since SQL of a connection that is not ours counts none, what the file and its log look
+        like: every commit writes into one of them. Memory is trusted while nobody else has had a connection to it."""
+        if self.db.changing is not None or (self.folder is None and self._shared):
+            return None
+        columns = self._steady(where)
+        if columns is None:
+            return None
+        looks = () if self.folder is None else (_look(self.url), _look(f"{self.url}.wal"))
+        return self.revision(), *looks
+
+    def _steady(self, where: Condition) -> frozenset[str] | None:
+        """The columns that alone decide what a condition chooses, in lower case; None where something else may."""
+        try:
+            columns = self.db.examined(where.sql).columns
+        except DataError:  # told when it is asked
+            return None
+        known = {name.lower() for name in (*CATALOG, *self.metadata_columns())}
+        return columns if columns is not None and columns <= known else None
+
+    def passing(self, modality: str, where: Condition, coded: tuple[str, int] | None = None) -> NDArray[np.int64]:
+        """Where only columns of the user's decide, and an item without any does not pass, the catalog's join, most of
+        the work, is left out: one reads `xmr.metadata`."""
+        columns = self._steady(where)
+        if not columns or not columns <= {name.lower() for name in self.metadata_columns()}:
+            return self.ids(modality, where, coded)
+        query = f"""
+            SELECT item_id FROM xmr.metadata AS catalog WHERE (\n{where.sql}\n)
+            UNION ALL
+            SELECT -1 FROM (SELECT 1) AS bare LEFT JOIN xmr.metadata AS catalog ON FALSE WHERE (\n{where.sql}\n)
+            """
+        try:
+            found = ids_of(self.db.condition(where.sql, query, where.values))
+        except DataError:  # told with the columns there are
+            return self.ids(modality, where, coded)
+        return self.ids(modality, where, coded) if (found < 0).any() else found
 
     def republish(self) -> None:
         """Create all macros again, those of the library and those of each published space."""
@@ -103,6 +145,7 @@ class DuckDBStore(SqlStore):
         """A DuckDB relation, or None where the statement gives no rows."""
         import duckdb
 
+        self._shared = True  # a relation can write too
         cursor = self.db.cursor()
         try:
             with self.db.errors(whole=True, used=cursor), self.db.instance.running_on(cursor):
@@ -139,6 +182,7 @@ class DuckDBStore(SqlStore):
     def live(self, connection: Any, live: Live) -> None:
         from xmr_storage.duckdb.live import LiveLibrary, attach
 
+        self._shared = True
         with self.db.errors():
             if self._live is None:
                 self._live = LiveLibrary(self.url, live)
@@ -181,3 +225,12 @@ class DuckDBStore(SqlStore):
         if self.folder is None:
             return 0, 0
         return compaction.compact(self.db, self.republish)
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    """What tells a file from itself after a write; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  (of a str, in a third of the time)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
