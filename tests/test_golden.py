@@ -86,6 +86,31 @@ def test_a_library_of_then_takes_new_items_and_new_versions(tmp_path: Path) -> N
             )
 
 
+def test_a_library_of_then_is_read_without_being_changed(tmp_path: Path) -> None:
+    file = unpacked("library", tmp_path)
+    before = file.read_bytes()
+    with xmr.open(file, read_only=True, progress=False) as db:
+        for space, want in LIBRARY.items():
+            same(db.search(item=0, k=5, space=space), want["image"])
+        assert db.search(item=0, k=5, space="flat", where="item_id > 45", modality="text").ids.min() > 45
+        assert db.sql("SELECT value FROM xmr.meta WHERE key = 'format_version'").fetchall() == [("1",)]
+    assert file.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [file.name], "something was left beside it"
+
+
+def test_items_of_then_are_replaced_and_folders_synced(tmp_path: Path) -> None:
+    vector = np.random.default_rng(0).standard_normal((1, 24)).astype("f4")
+    with xmr.open(unpacked("library", tmp_path), progress=False) as db:
+        key = db.store.items(np.array([0]), "image").keys[0]
+        assert db.upsert(xmr.Items("image", vector, [key])).updated == 1
+        for space in map(db.space, db.spaces()):
+            assert space.pipeline.encoder is None or 0 in db.store.coded_ids(space.name, space.record.version, "image")
+        assert db.search(vector=vector, k=1, space="flat", modality="image", exact=True).ids.tolist() == [[0]]
+        (tmp_path / "lines.csv").write_text("text\none more\n")
+        assert db.sync(tmp_path / "lines.csv", encode=False).added == 1
+        assert db.sql("SELECT format, xmr IS NOT NULL FROM xmr.migrations ORDER BY format").fetchall() == [(2, True)]
+
+
 def test_networks_of_then_encode_and_answer_as_they_did(images: xmr.Library) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     for space, want in IMAGES["spaces"].items():
