@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["replace_items", "replace_vectors"]
 
-CHOSEN = "item_id IN (SELECT item_id FROM _chosen)"
+CHOSEN = "item_id BETWEEN $1 AND $2 AND item_id IN (SELECT item_id FROM _chosen)"  # limits spare reading the rest
 UPDATE = """
     UPDATE xmr.items AS i
     SET content = g.content, source = g.source, text = g.text, data = g.data
@@ -78,6 +78,9 @@ def _forget_codes(con: Connection, modality: str, ids: NDArray[np.int64]) -> Non
 def _delete(con: Connection, ids: NDArray[np.int64], tables: Iterable[str]) -> None:
     import pyarrow as pa
 
+    if not len(ids):
+        return
+    limits = [int(ids.min()), int(ids.max())]
     with con.given(_chosen=pa.table({"item_id": np.unique(ids)})):
         for table in tables:
-            con.execute(f"DELETE FROM xmr.{table} WHERE {CHOSEN}")
+            con.execute(f"DELETE FROM xmr.{table} WHERE {CHOSEN}", limits)

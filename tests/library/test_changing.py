@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,54 @@ def test_a_killed_fit_is_not_resumed_over_other_contents(
     paint(pictures[0], "blue")
     db.upsert(xmr.Items("image", pictures[:1], ["red"]))
     assert list(_content(db.store, pipeline, db.store.pairs())) != before
+
+
+# any sequence
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_after_any_changes_every_index_finds_what_a_scan_of_the_latest_finds(
+    db: xmr.Library, tmp_path: Path, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    latest: dict[str, tuple[Any, int]] = {
+        f"k{i}": (row, i) for i, row in enumerate(rng.normal(size=(30, 4)).astype("f4"))
+    }
+    ids = {key: i for i, key in enumerate(latest)}
+
+    def given(keys: list[str]) -> xmr.Items:
+        rows, stars = zip(*(latest[key] for key in keys), strict=True)
+        return xmr.Items("image", np.array(rows, np.float32), keys, metadata={"stars": list(stars)})
+
+    db.add(given(list(latest)))
+    for head in ("flat", "kdtree", "hnsw" if find_spec("hnswlib") and seed == 0 else "lsh"):
+        db.fit(f"precomputed(dim=4, metric='l2') >> {head}", name=head, where="item_id < 20")
+    with xmr.open(tmp_path / "a.duckdb", progress=False) as other:
+        for step in range(12):
+            keys = sorted(rng.choice(sorted(latest), 5, replace=False).tolist())
+            if step % 4 == 3:
+                db.delete(where={"key": keys[:2]})
+                for key in keys[:2]:
+                    del latest[key], ids[key]
+            else:
+                keys += [f"new{step}"] if step % 2 else []
+                for key in keys:
+                    latest[key] = rng.normal(size=4).astype("f4"), int(rng.integers(5))
+                done = (db if step % 3 else other).upsert(given(keys))
+                assert (done.new, done.updated) == (step % 2, 5)
+                ids |= {} if step % 2 == 0 else {f"new{step}": int(db.store.next_id()) - 1}
+            query = rng.normal(size=4).astype("f4")
+            for handle in (db, other):
+                for space in handle.spaces():
+                    found = handle.search(vector=query, k=3, space=space, modality="image", exact=space == "lsh")
+                    assert found.ids[0].tolist() == nearest(query, latest, ids)[:3], (step, space)
+                found = handle.search(vector=query, k=3, space="flat", modality="image", where={"stars": 1})
+                liked = {key: entry for key, entry in latest.items() if entry[1] == 1}
+                assert [one for one in found.ids[0].tolist() if one >= 0] == nearest(query, liked, ids)[:3]
+    assert db.doctor() == []
+
+
+def nearest(query: Any, latest: dict[str, tuple[Any, int]], ids: dict[str, int]) -> list[int]:
+    """Ids by distance, by the plain loop."""
+    ranked = sorted((float(((row - query) ** 2).sum()), ids[key]) for key, (row, _) in latest.items())
+    return [item for _, item in ranked]
