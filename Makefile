@@ -1,4 +1,4 @@
-# make demo    1,903 emoji learnt, searched and shown; minutes after the first installation
+# make demo    1,903 emoji added, searched and shown; minutes after the first installation
 # make test    linter, formatter, type checker, tests
 # make test-clients    the SQL of a library in DuckDB 1.4, 1.5 and 2.0, SQLAlchemy, ibis, the command line and Node
 
@@ -37,7 +37,7 @@ $(CLIENTS): .clients/%:
 	if command -v npm >/dev/null; then npm install --silent --prefix $@ @duckdb/node-api || { rm -rf $@; exit 1; }; else rmdir $@; fi
 
 clean:
-	rm -rf $(VENV) .clients demo.duckdb demo.duckdb.xmr demo.html demo.png
+	rm -rf $(VENV) .clients demo.duckdb demo.duckdb.xmr demo.html demo.png demo-*
 
 # one environment for both; installed anew where what is asked for has changed
 $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python

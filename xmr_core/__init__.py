@@ -38,6 +38,7 @@ from xmr_core.library.evaluation import Evaluation, Figure
 from xmr_core.library.results import Hit, Query, Results
 from xmr_core.library.spaces import Space
 from xmr_core.library.syncing import Synced
+from xmr_core.library.vqa import AnswerEvaluation, AnswerFigure
 from xmr_core.recipes import Pipeline
 from xmr_core.search.condition import Condition
 from xmr_core.search.exact import ExactIndex, nearest
@@ -69,6 +70,8 @@ __all__ = [
     "TEXT",
     "Added",
     "Answer",
+    "AnswerEvaluation",
+    "AnswerFigure",
     "Answerer",
     "Answers",
     "Attention",

@@ -12,7 +12,7 @@ component that trains writes `run = current_run()` and can be used alone, in a t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -35,8 +35,14 @@ BLOCK_BYTES = 1 << 26  # of features in a block: some hundred images by regions,
 class Run:
     """A silent run: no progress shown, nothing logged or kept. The library's own run overrides these."""
 
-    def track(self, steps: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """The steps, with a progress bar where somebody watches. `total` where `len(steps)` is not known."""
+    def track(
+        self, steps: Iterable[T], what: str, total: int | None = None, size: Callable[[T], int] | None = None
+    ) -> Iterator[T]:
+        """The steps, with a progress bar where somebody watches: what is done, how fast, and the time that remains.
+
+        `total` where `len(steps)` is not known. `size` gives how many items a step is, where items are to be counted;
+        `total` is their number then.
+        """
         yield from steps
 
     def log(self, what: str, step: int, **figures: float) -> None:
@@ -85,11 +91,14 @@ def encode_cached(encoder: Encoder, items: Items, batch: int = 256) -> Features:
         cached = current_run().cached(encoder, items)
         if cached is not None:
             return cached
-    if len(items) <= batch:
+    n = len(items)
+    if n <= batch:
         return encoder.encode(items)
     parts = [
-        encoder.encode(items.take(np.arange(start, min(start + batch, len(items)))))
-        for start in current_run().track(range(0, len(items), batch), f"{encoder.name}: {items.modality}s")
+        encoder.encode(items.take(np.arange(start, min(start + batch, n))))
+        for start in current_run().track(
+            range(0, n, batch), f"{encoder.name}: {items.modality}s", n, lambda start: min(batch, n - start)
+        )
     ]
     return concatenate(parts)
 

@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import xmr_core as xmr
-from xmr_core.cli import app
+from xmr_core.cli import app, sheets
 from xmr_core.library import choosing
 
 COMMANDS = [
@@ -172,15 +172,18 @@ def test_the_demo_learns_once_searches_measures_and_shows(tmp_path: Path, monkey
     some = dataclasses.replace(whole, images=whole.images.take(kept), texts=whole.texts.take(kept), links=links)
     monkeypatch.setattr(xmr.datasets, "openmoji", lambda **_: some)
     monkeypatch.setattr(choosing, "ALIGNED", choosing.ALIGNED[2:3])
+    monkeypatch.setattr(sheets, "RECIPE", sheets.RECIPE.replace("epochs=40", "epochs=2"))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     shown = run("demo", "--folder", tmp_path / "demo").stdout
     assert f"{2 * len(kept)} items added" in shown
     assert "fitted and stored" in shown
     assert re.search(r"^R@10 +image +text +0\.\d+ +0\.\d+ ", shown, re.MULTILINE)
     assert "│ distance │" in shown
-    assert re.search(r"^\d of 6 checks held$", shown, re.MULTILINE)
+    assert re.search(r"^\d of 8 checks held$", shown, re.MULTILINE)
     assert "ok   SQL finds the same items as Python" in shown
-    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {"demo.duckdb", "demo.html", "demo.png"}
+    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {
+        *("demo.duckdb", "demo.html", "demo.png", "demo-sheets.duckdb", "demo-attention.png")
+    }
     again = run("demo", "--folder", tmp_path / "demo").stdout
     assert f"0 items added, {2 * len(kept)} were there already" in again
     assert "nothing is trained" in again

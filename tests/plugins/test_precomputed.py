@@ -13,6 +13,9 @@ from xmr_core.testing import conformance, ready_made
 from xmr_precomputed import Precomputed
 
 TestPrecomputed = conformance("encoder", "precomputed", config={"dim": 32}, samples=ready_made(dim=32))
+TestPrecomputedByName = conformance(
+    "encoder", "precomputed", config={"name": "own"}, samples=ready_made(dim=32, name="own", text_dim=24)
+)
 
 
 def encoded(data: Any, modality: str = xmr.IMAGE, keys: tuple[str, ...] = ()) -> Any:

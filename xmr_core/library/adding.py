@@ -86,7 +86,7 @@ class Adding:
         bare = replace(items, metadata={})
         stored = self._stored(items)
         size = BLOCK if items.modality == IMAGE and not are_vectors(items.data) else LIGHT_BLOCK
-        for rows in current_run().track(blocks(len(items), size), f"adding {items.modality}s, {size:,} at a time"):
+        for rows in current_run().track(blocks(len(items), size), f"adding {items.modality}s", len(items), len):
             block = bare.take(rows)
             prepared = self._prepared(block)
             if not items.keyed:

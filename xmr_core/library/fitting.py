@@ -129,7 +129,7 @@ def _codes(
     store: Store, pipeline: Pipeline, modality: str, ids: NDArray[np.int64], uncoded: dict[str, str]
 ) -> Iterator[Codes]:
     """The codes of items, block by block; items that lack a ready-made vector have none, and are noted in `uncoded`."""
-    for rows in current_run().track(blocks(len(ids), BLOCK), f"encoding {modality}s, {BLOCK} at a time"):
+    for rows in current_run().track(blocks(len(ids), BLOCK), f"encoding {modality}s", len(ids), len):
         items = store.items(ids[rows], modality)
         while len(items):
             try:

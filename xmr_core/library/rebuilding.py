@@ -27,7 +27,9 @@ class _Stoppable(Run):
     def __init__(self, stopped: threading.Event) -> None:
         self.stopped = stopped
 
-    def track(self, steps: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    def track(
+        self, steps: Iterable[T], what: str, total: int | None = None, size: Callable[[T], int] | None = None
+    ) -> Iterator[T]:
         for step in steps:
             if self.stopped.is_set():
                 raise _Stopped

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +66,9 @@ class LibraryRun(Run):
             self._progress.stop()
             self._progress = None
 
-    def track(self, steps: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    def track(
+        self, steps: Iterable[T], what: str, total: int | None = None, size: Callable[[T], int] | None = None
+    ) -> Iterator[T]:
         """See `Run.track`."""
         if not self._watched:
             yield from steps
@@ -78,7 +80,8 @@ class LibraryRun(Run):
         try:
             for step in steps:
                 yield step
-                bars.update(task, advance=1, description=f"{what} {self._figures.get(what, '')}".strip())
+                done = 1 if size is None else size(step)
+                bars.update(task, advance=done, description=f"{what} {self._figures.get(what, '')}".strip())
         finally:
             bars.remove_task(task)
 
@@ -87,8 +90,10 @@ class LibraryRun(Run):
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            from xmr_core.library.rate import Rate
+
+            told = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+            self._progress = Progress(*told, console=Console(stderr=True), transient=True)
             self._progress.start()
         return self._progress
 
@@ -173,6 +178,5 @@ class LibraryRun(Run):
         return Features(items.modality, regions.read(rows), metric=encoder.metric)
 
     def _blocks(self, encoder: Encoder, items: Items, size: int) -> Iterator[Items]:
-        starts = range(0, len(items), size)
-        for start in self.track(starts, f"{encoder.name}: {items.modality}s, {size} at a time"):
-            yield items.take(np.arange(start, min(start + size, len(items))))
+        for rows in self.track(blocks(len(items), size), f"{encoder.name}: {items.modality}s", len(items), len):
+            yield items.take(rows)

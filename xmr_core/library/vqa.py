@@ -83,7 +83,7 @@ def best_answers(pipeline: Pipeline, questions: Questions) -> list[str]:
     best = np.empty(len(questions), object)
     order = np.argsort(questions.image_of, kind="stable")
     ends = np.searchsorted(questions.image_of[order], np.arange(IMAGES, len(questions.images), IMAGES))
-    for rows in current_run().track(np.split(order, ends), f"answering, {IMAGES} images at a time"):
+    for rows in current_run().track(np.split(order, ends), "answering questions", len(order), len):
         if len(rows):
             best[rows] = _best(pipeline, pipeline.question_features(questions.take(rows)), 1)[0][:, 0]
     return [str(answer) for answer in best]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
@@ -63,6 +63,9 @@ class EncoderCase(Case):
 
     def save(self, folder: Path) -> None:
         for modality, items in self.few.items():
+            if isinstance(items.vectors, Mapping) and items.vectors:
+                named: dict[str, NDArray[Any]] = {name: np.asarray(own) for name, own in items.vectors.items()}
+                write_arrays(folder / f"{modality}.named.npz", named)
             if _ready_made(items):
                 write_arrays(folder / f"{modality}.npz", {"vectors": np.asarray(items.data)})
             else:
@@ -72,7 +75,10 @@ class EncoderCase(Case):
     @classmethod
     def load(cls, component: Encoder, folder: Path) -> Self:
         case = cls(component)
-        case.few = {modality: Items(modality, _data(folder, modality)) for modality in component.forms}
+        case.few = {
+            modality: Items(modality, _data(folder, modality), vectors=_named(folder, modality))
+            for modality in component.forms
+        }
         return case
 
 
@@ -168,7 +174,7 @@ class EncoderLaws(Laws):
         self._names(raised[0], [items.keys[1], items.keys[3]])
 
     def test_empty_sentences_are_named(self) -> None:
-        if _ready_made(self._few(TEXT)):
+        if _takes_vectors(self._few(TEXT)):
             pytest.skip("it takes ready-made vectors")
         items = Items(TEXT, ["a red square", "", " \n"], keys=["good", "empty", "blank"])
         with refuses(DataError, "an empty sentence among good ones") as raised:
@@ -176,7 +182,7 @@ class EncoderLaws(Laws):
         self._names(raised[0], ["empty", "blank"])
 
     def test_unknown_words_are_no_error(self) -> None:
-        if _ready_made(self._few(TEXT)):
+        if _takes_vectors(self._few(TEXT)):
             pytest.skip("it takes ready-made vectors")
         features = self.case.fitted.encode(Items(TEXT, ["qzxv wvwq", "ὕδωρ 水 💧"]))
         assert np.isfinite(_real(features)).all(), "sentences of unknown words gave NaN"
@@ -197,7 +203,7 @@ class EncoderLaws(Laws):
         return self.case.few[modality]
 
     def _pictures(self, data: Sequence[object]) -> Items:
-        if _ready_made(self._few(IMAGE)):
+        if _takes_vectors(self._few(IMAGE)):
             pytest.skip("it takes ready-made vectors")
         return Items(IMAGE, data, keys=[f"picture {i}" for i in range(len(data))])
 
@@ -220,6 +226,11 @@ def _real(features: Features, row: int | None = None) -> NDArray[Any]:
 def _ready_made(items: Items) -> bool:
     """True where the items are vectors that were made elsewhere."""
     return isinstance(items.data, np.ndarray) and items.data.dtype.kind == "f"
+
+
+def _takes_vectors(items: Items) -> bool:
+    """True where the items are vectors, or have some by name: what else they hold is not looked at."""
+    return _ready_made(items) or bool(items.vectors)
 
 
 def _square() -> NDArray[np.uint8]:
@@ -247,6 +258,12 @@ def _as_text(datum: object, file: Path) -> str:
         return str(datum)
     file.write_bytes(datum if isinstance(datum, bytes) else _as_png(np.asarray(datum)))
     return str(file)
+
+
+def _named(folder: Path, modality: str) -> dict[str, Any]:
+    """The vectors that items have by name."""
+    file = folder / f"{modality}.named.npz"
+    return dict(read_arrays(file)) if file.exists() else {}
 
 
 def _data(folder: Path, modality: str) -> Any:

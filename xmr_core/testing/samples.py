@@ -70,11 +70,21 @@ def pairs(n: int = 40, seed: int = 0) -> Pairs:
     return Pairs(images, texts, links, label_names=SHAPES, name="shapes")
 
 
-def ready_made(n: int = 40, dim: int = 32) -> Pairs:
-    """n pictures and n sentences, one to one, as vectors that were made elsewhere: (n, dim) float32 each."""
-    vectors: list[Any] = [clustered("cosine", n, dim, 8, seed).values for seed in (0, 1)]
+def ready_made(n: int = 40, dim: int = 32, name: str | None = None, text_dim: int | None = None) -> Pairs:
+    """n images and n texts, one to one, as vectors that were made elsewhere: (n, dim) float32 each.
+
+    With a `name`, images and texts that have such vectors by that name; those of texts may have another width.
+    """
+    widths = (dim, text_dim or dim)
+    vectors: list[Any] = [clustered("cosine", n, own, 8, seed).values for seed, own in enumerate(widths)]
     links = np.stack([np.arange(n)] * 2, axis=1)
-    return Pairs(Items(IMAGE, vectors[0]), Items(TEXT, vectors[1]), links, name="ready-made")
+    if name is None:
+        return Pairs(Items(IMAGE, vectors[0]), Items(TEXT, vectors[1]), links, name="ready-made")
+    rng = np.random.default_rng(0)
+    images = [picture(SHAPES[row % 4], list(COLOURS)[row // 4 % 4], rng) for row in range(n)]
+    texts = [f"caption {row}" for row in range(n)]
+    sides = Items(IMAGE, images, vectors={name: vectors[0]}), Items(TEXT, texts, vectors={name: vectors[1]})
+    return Pairs(*sides, links, name="ready-made")
 
 
 def features(form: Form, modality: str, n: int = 40, dim: int = 32, seed: int = 0) -> Features:

@@ -17,6 +17,7 @@ from xmr_core.errors import DataError, LockedError, StorageError
 from xmr_core.store import RunRecord, Store
 from xmr_core.testing.contract import in_new_process, refuses, require_importable
 from xmr_core.testing.store_answerers import AnswererStoreLaws
+from xmr_core.testing.store_content import ContentLaws
 from xmr_core.testing.store_live import LiveStoreLaws
 from xmr_core.testing.store_replacing import ReplacingLaws
 from xmr_core.testing.store_revisions import RevisionLaws
@@ -48,7 +49,7 @@ class StoreCase:
         self.url = url or store.trial_url
 
 
-class StoreLaws(RevisionLaws, ReplacingLaws, AnswererStoreLaws, LiveStoreLaws):
+class StoreLaws(ContentLaws, RevisionLaws, ReplacingLaws, AnswererStoreLaws, LiveStoreLaws):
     """One test a law; every one has a new database."""
 
     case: ClassVar[StoreCase]
