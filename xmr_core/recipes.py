@@ -431,16 +431,17 @@ def nested_encoder(
     if not state:
         return part
     options = part.first_options() if told is None else json.loads(str(told[0]))
-    return type(part).load(options, kept, part.version)
+    version = part.version if told is None or len(told) < 2 else int(told[1])  # older libraries have no version
+    return type(part).load(options, kept, version)
 
 
 def fit_nested(name: str, parts: Mapping[str, Encoder], pairs: Pairs) -> dict[str, NDArray[Any]]:
-    """Their states once fitted, and their options, under their names, so that an option which a later release adds
-    leaves the fingerprint as it is; `name` is that of the encoder which they are parts of."""
+    """Their states once fitted, their options and versions, under their names, so that a later release can migrate them
+    and an option which it adds leaves the fingerprint as it is; `name` is that of the encoder they are parts of."""
     learned: dict[str, NDArray[Any]] = {}
     for own, part in parts.items():
         current_run().begin(f"0_{name}_{own}")  # each has checkpoints of its own
         learned |= {f"{own}/{key}": array for key, array in part.fit(pairs).state.items()}
-        learned[f"{own}/{OPTIONS}"] = np.array([json.dumps(part.options(), sort_keys=True)])
+        learned[f"{own}/{OPTIONS}"] = np.array([json.dumps(part.options(), sort_keys=True), str(part.version)])
     current_run().begin(f"0_{name}")
     return learned

@@ -244,6 +244,47 @@ def test_an_option_that_was_renamed_is_migrated(fitted: None, install: Install, 
         assert db.add(texts("a red fox")).new == 1 and db.doctor() == []
 
 
+READS_THE_FIRST = (
+    "        if version == 1:\n"
+    "            state, version = {'letters': state['letters'][:4]}, cls.version\n"
+    "        return super().migrate(options, state, version)"
+)
+NESTED = "each(image='precomputed(dim=4)', text='tint(gain=3.0)') >> flat"
+
+
+@pytest.mark.parametrize("recipe", ["tint(gain=2.0) >> flat", NESTED])
+def test_a_state_of_an_earlier_release_is_read_by_one_that_migrates_it(
+    fitted: None, install: Install, tmp_path: Path, recipe: str
+) -> None:
+    with library(tmp_path) as db:
+        before = db.fit(recipe, name="old").record.fingerprint
+    install("2.0", version=2, migrate=READS_THE_FIRST)
+    with library(tmp_path) as db, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert db.space("old").pipeline.fingerprint() == before
+        assert db.add(texts("a red fox")).new == 1
+        assert db.search(text="a red fox", space="old", modality="text", k=1)[0].key == "a red fox"
+        assert db.doctor() == []
+
+
+def test_an_option_added_to_a_nested_encoder_changes_nothing(fitted: None, install: Install, tmp_path: Path) -> None:
+    with library(tmp_path) as db:
+        before = db.fit(NESTED, name="nested").record.fingerprint
+    install("2.0", fields="gain: float = 1.0; bias: float = 0.0")
+    with library(tmp_path) as db:
+        assert db.space("nested").pipeline.fingerprint() == before
+        assert db.add(texts("a red fox")).new == 1 and db.doctor() == []
+
+
+def test_a_nested_state_of_another_version_says_so(fitted: None, install: Install, tmp_path: Path) -> None:
+    with library(tmp_path) as db:
+        db.fit(NESTED, name="nested")
+    install("2.0", version=2)
+    said = r"tint: the state has version 1, installed is 2; .*fitted with xmr-tint 1\.2, installed is xmr-tint 2\.0"
+    with library(tmp_path) as db, pytest.raises(xmr.StateVersionError, match=said):
+        db.space("nested")
+
+
 def test_a_state_of_a_later_release_says_which_release_to_install(
     fitted: None, install: Install, tmp_path: Path
 ) -> None:
