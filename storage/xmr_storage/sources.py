@@ -20,7 +20,15 @@ def get(con: Connection, source: str) -> tuple[NDArray[np.int64], list[str]]:
     """(n,) ascending ids of the items that came from a source, and the stamps of their files."""
     if not con.columns("sources"):  # an older file, open for reading only
         return np.empty(0, np.int64), []
-    rows = con.rows("SELECT item_id, stamp FROM xmr.sources WHERE source = $1 ORDER BY item_id", [source])
+    rows = con.rows(
+        """
+        SELECT s.item_id, s.stamp
+        FROM xmr.sources AS s JOIN xmr.items AS i ON i.item_id = s.item_id
+        WHERE s.source = $1
+        ORDER BY s.item_id
+        """,
+        [source],
+    )
     return np.array([item for item, _ in rows], np.int64), [stamp for _, stamp in rows]
 
 

@@ -152,6 +152,26 @@ def _refuse_images(items: xmr.Items) -> Any:
     return prepare(items)
 
 
+def test_what_others_replaced_becomes_what_the_folder_has_again(
+    db: xmr.Library, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmr_core.library.syncing.SETTLED", -1)
+    db.sync(folder)
+    db.upsert(xmr.Items("image", [paint(tmp_path / "else.png", "white")], ["red.png"]))
+    assert db.sync(folder).changed == 1
+    (item,) = db.store.ids("image", where="key = 'red.png'")
+    assert db.store.items(np.array([item]), "image").data == [str(folder / "red.png")]
+    assert db.sync(folder) == xmr.Synced(unchanged=6)
+
+
+def test_items_that_were_deleted_come_back(synced: xmr.Library, folder: Path) -> None:
+    synced.delete(where="key = 'green.png'")
+    synced.sql("DELETE FROM xmr.items WHERE key = 'sub/blue.png'")
+    done = synced.sync(folder)
+    assert (done.added, done.removed, done.unchanged) == (2, 0, 4)
+    assert ("green.png", "a green thing") in captions(synced)
+
+
 def test_a_file_that_was_just_written_is_not_trusted_by_its_times(
     db: xmr.Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

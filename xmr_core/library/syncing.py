@@ -146,7 +146,7 @@ class _Syncing(Upserting):
         return {
             key: self._contents[key]
             for key, item in zip(self.given.images.keys, self.known[IMAGE][0].tolist(), strict=True)
-            if self.stamps[key] and self.before_stamps.get(item) == self.stamps[key]
+            if self.before_stamps.get(item) == _with_content(self.stamps[key], self._contents[key]) != ""
         }
 
     def put(self, on_error: str) -> Added:
@@ -187,9 +187,13 @@ class _Syncing(Upserting):
         return len(doomed)
 
     def _stamps_of(self, ids: Rows) -> list[str]:
-        keys = [*self.given.images.keys]
-        now = dict(zip(self.store.match(IMAGE, keys)[0].tolist(), keys, strict=True)) if keys else {}
-        return [self.stamps[now[item]] if item in now else "" for item in ids.tolist()]
+        keys = list(self.given.images.keys)
+        items, contents = self.store.match(IMAGE, keys)
+        stamps = {
+            item: _with_content(self.stamps[key], content)
+            for key, item, content in zip(keys, items.tolist(), contents, strict=True)
+        }
+        return [stamps.get(item, "") for item in ids.tolist()]
 
     def _moved(self, prepared: Prepared, old: Rows, ids: Rows) -> Rows:
         return super()._moved(prepared, old[np.isin(ids[old], self.own)], ids)
@@ -248,3 +252,8 @@ def _stamp(data: object) -> str:
         return ""
     settled = max(told.st_mtime, told.st_ctime) < time.time() - SETTLED
     return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_ino}" if settled else ""
+
+
+def _with_content(stamp: str, content: str | None) -> str:
+    """A stamp that holds only while the library has the content that was read: others may replace it."""
+    return f"{content} {stamp}" if stamp and content else ""
