@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -121,3 +123,13 @@ def test_no_codes_are_packed_as_no_rows() -> None:
     layout = xmr.Layout("mixed", (Column("c0", "uint8"), Column("rest", "int16", 3)), 4)
     nothing = layout.pack({"c0": np.empty(0, np.int64), "rest": np.empty((0, 3))})
     assert nothing.shape == (0, 7)
+
+
+def test_what_was_inserted_is_not_held_until_the_commit(tmp_path: Path) -> None:
+    with xmr.open(tmp_path / "a.duckdb", progress=False) as db, db.store.transaction():
+        vectors = np.ones((1000, 8), np.float32)
+        held = weakref.ref(vectors)
+        db.store.put_features("trial", np.arange(1000), vectors)
+        del vectors
+        assert held() is None
+        assert db.store.get_features("trial", np.arange(1000))[1].sum() == 8000

@@ -82,6 +82,8 @@ def columns_of(source: object) -> Columns | None:
 
 def is_missing(value: object) -> bool:
     """True for None, NaN, NaT and pandas' NA."""
+    if type(value) in (str, int, bytes):  # most values, and this is asked of every one
+        return False
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(value, (np.datetime64, np.timedelta64)):

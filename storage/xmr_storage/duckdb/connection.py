@@ -204,7 +204,7 @@ class DuckDBConnection(Connection):
                         self.raw.unregister(name)
 
     def insert(self, target: str, table: pa.Table) -> None:
-        with self.given(_given_rows=table):
+        with self.given(_given_rows=_poured(table)):
             self.execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
 
     def tables(self, *prefixes: str) -> list[str]:
@@ -320,6 +320,20 @@ def _stop(connection: duckdb.DuckDBPyConnection) -> None:
     with contextlib.suppress(Exception):  # the connection is closed, or its transaction has failed with the statement
         connection.interrupt()
         connection.execute("SELECT 1")
+
+
+def _poured(table: pa.Table) -> pa.RecordBatchReader:
+    """The rows of a table, to be read once. DuckDB holds what was registered in a transaction until its end, and would
+    hold a second copy of all that a long transaction writes; of a reader nothing is left when it has been read."""
+    import pyarrow as pa
+
+    left = table.to_batches()[::-1]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        while left:
+            yield left.pop()
+
+    return pa.RecordBatchReader.from_batches(table.schema, batches())
 
 
 def _disconnect(opened: list[duckdb.DuckDBPyConnection]) -> None:
