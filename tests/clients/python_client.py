@@ -15,7 +15,16 @@ def runner(client, file):
         import sqlalchemy
 
         engine = sqlalchemy.create_engine(f"duckdb:///{file}", connect_args={"read_only": True})
-        return engine.connect().exec_driver_sql, sqlalchemy.exc.DBAPIError
+
+        def run_alone(statement):  # after an error, a transaction takes no more statements
+            try:
+                return connection.exec_driver_sql(statement)
+            except sqlalchemy.exc.DBAPIError:
+                connection.rollback()
+                raise
+
+        connection = engine.connect()
+        return run_alone, sqlalchemy.exc.DBAPIError
     if client == "ibis":
         import ibis
 

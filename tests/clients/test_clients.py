@@ -41,7 +41,29 @@ STATEMENTS = (
     "SELECT query, item_id, distance FROM xmr.batch_{space}(2, modality := 'image', items := [1, 2, 3])",
     "SELECT item_id FROM xmr.topk_{space}(xmr.stored_{space}(7), NULL) WHERE item_id % 7 = 1 LIMIT 3",
     "SELECT modality, items FROM xmr.counts_{space}()",
+    "SELECT item_id, distance FROM xmr.topk_{space}(xmr.stored_{space}(7), 5, items := [1, 2, 3, 5, 7, 9, 11])",
+    "SELECT item_id, distance FROM xmr.distances_{space}(xmr.stored_{space}(7)) ORDER BY distance, item_id LIMIT 3",
+    "SELECT item_id, distance FROM xmr.nearest_{family}('xmr.code_{space}', xmr.stored_{space}(7), k := 5)",
+    "SELECT item_id FROM xmr.nearest_to_item_{family}('xmr.code_{space}', 7, k := 5, modality := 'image')",
+    "SELECT query_id, item_id FROM xmr.nearest_each_{family}('xmr.code_{space}', 'four_{space}', k := 2)",
+    """
+    SELECT l.i, n.item_id
+    FROM (SELECT unnest([1, 2, 3]) AS i) AS l, xmr.like_{space}(l.i, 2, modality := 'image') AS n
+    ORDER BY l.i, n.distance, n.item_id
+    """,
+    """
+    SELECT l.i, n.item_id
+    FROM (SELECT unnest([1, 2, 3]) AS i) AS l, xmr.topk_{space}(xmr.stored_{space}(l.i), 2) AS n
+    ORDER BY l.i, n.distance, n.item_id
+    """,
 )
+REFUSED = {  # and the words of the error
+    "FROM xmr.topk_{space}(xmr.stored_{space}(7), 2.6)": "k is a whole number",
+    "FROM xmr.like_{space}(7, 5, modality := 'IMAGE')": "modality is 'image', 'text' or NULL",
+    "FROM xmr.like_{space}(12345, 5)": "no code of item 12345",
+    "FROM xmr.topk_{space}([NULL], 5)": "a query is a",
+    "FROM xmr.batch_{space}(1, items := [NULL])": "items holds NULL",
+}
 
 
 def ask(client: str, file: Path, statements: Sequence[str]) -> list[Any]:
@@ -102,15 +124,26 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for space, recipe in RECIPES.items():
             values = rng.integers(0, 256, (200, 8), np.uint8) if space == "bits" else vectors
             db.add_embeddings(values, space=space, recipe=recipe, ids=np.arange(200))
+            stored = f"SELECT i AS query_id, xmr.stored_{space}(i) AS query FROM range(4) AS r(i)"
+            db.sql(f"CREATE TABLE four_{space} AS {stored}")
     return file
 
 
 def test_the_macros_of_every_layout_answer_alike(client: str, library: Path) -> None:
-    statements = [statement.format(space=space) for space in RECIPES for statement in STATEMENTS]
     with duckdb.connect(str(library), read_only=True) as con:
+        named = {space: con.execute(f"SELECT family FROM xmr.about_{space}").fetchall()[0][0] for space in RECIPES}
+        statements = [
+            statement.format(space=space, family=family) for space, family in named.items() for statement in STATEMENTS
+        ]
         expected = [con.execute(statement).fetchall() for statement in statements]
     for statement, got, wanted in zip(statements, ask(client, library, statements), expected, strict=True):
         assert plain(got) == plain(wanted), statement
+
+
+def test_bad_arguments_are_errors_in_our_words(client: str, library: Path) -> None:
+    statements = {query.format(space=space): told for space in RECIPES for query, told in REFUSED.items()}
+    for statement, got in zip(statements, ask(client, library, list(statements)), strict=True):
+        assert statements[statement] in str(got), statement
 
 
 def test_an_attached_library_answers_for_itself(client: str, library: Path, tmp_path: Path) -> None:
@@ -119,11 +152,22 @@ def test_an_attached_library_answers_for_itself(client: str, library: Path, tmp_
         values = np.random.default_rng(1).integers(0, 256, (50, 8), np.uint8)
         db.add_embeddings(values, space="bits", recipe="hamming", ids=np.arange(50))
     attached = f"ATTACH '{other}' AS theirs (READ_ONLY)"
-    count = "SELECT count(*) FROM theirs.xmr.code_bits"
+    every = "theirs.xmr.code_bits', xmr.stored_bits(7), k := NULL)"
+    asked = {
+        "SELECT count(*) FROM theirs.xmr.code_bits": 50,
+        f"SELECT count(*) FROM xmr.nearest_bits64('{every}": 50,
+        f"SELECT count(*) FROM theirs.xmr.nearest_bits64('{every}": 50,
+        "SELECT count(*) FROM theirs.xmr.topk_bits([7], NULL, codes := 'theirs.xmr.code_bits')": 50,
+        "SELECT count(*) FROM xmr.topk_bits([7], NULL)": 200,
+        "SELECT count(*) FROM theirs.xmr.topk_bits([7], NULL)": "that of another library here",
+        "SELECT count(*) FROM theirs.xmr.like_bits(7, NULL, modality := 'image')": "that of another library here",
+    }
     if client == "cli":  # a process a statement
-        assert plain(ask(client, library, [f"{attached}; {count}"])[0]) == [[50.0]]
+        answers = ask(client, library, [f"{attached}; {statement}" for statement in asked])
     else:
-        assert plain(ask(client, library, [attached, count])[1]) == [[50.0]]
+        answers = ask(client, library, [attached, *asked])[1:]
+    for (statement, wanted), got in zip(asked.items(), answers, strict=True):
+        assert wanted in got if isinstance(wanted, str) else plain(got) == [[float(wanted)]], statement
 
 
 def test_results_reach_pandas_polars_and_arrow(library: Path) -> None:

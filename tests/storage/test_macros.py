@@ -116,8 +116,30 @@ def test_hamming_refuses_what_it_cannot_compare(con: Connection, arguments: str)
 
 
 def test_hamming_of_nothing_is_nothing(con: Connection) -> None:
-    query = "SELECT xmr.hamming(NULL, 1), xmr.hamming([1], NULL), xmr.hamming(NULL, NULL)"
-    assert con.execute(query).fetchall() == [(None, None, None)]
+    query = (
+        "SELECT xmr.hamming(NULL, 1), xmr.hamming([1], NULL), xmr.hamming(NULL, NULL), xmr.hamming([1, NULL], [1, 2])"
+    )
+    assert con.execute(query).fetchall() == [(None, None, None, None)]
+
+
+@pytest.mark.parametrize("bits", (16, 64, 72, 128))
+def test_words_takes_a_code_in_any_type(con: Connection, rng: np.random.Generator, bits: int) -> None:
+    packed = rng.integers(128, 256, (1, bits // 8), dtype=np.uint8)
+    words = words_of(packed)[0].tolist()
+    text = "".join(map(str, unpack_bits(packed)[0].astype(int)))
+    unsigned = [word % 2**64 for word in words]
+    for given in (packed.tobytes(), packed.tobytes().hex(), f"0x{packed.tobytes().hex().upper()}", words, unsigned):
+        assert con.execute("SELECT xmr.words($1)", [given]).fetchall() == [(words,)]
+    assert con.execute("SELECT xmr.words($1::BIT)", [text]).fetchall() == [(words,)]
+    if bits <= 64:
+        assert con.execute("SELECT xmr.words($1), xmr.words($2)", [words[0], unsigned[0]]).fetchall() == [(words,) * 2]
+
+
+@pytest.mark.parametrize("given", ["1.5", "[1.5]", "'a dog'", "[1, NULL]", "36893488147419103232", "'abc'", "[[1]]"])
+def test_words_refuses_what_is_no_code(con: Connection, given: str) -> None:
+    with pytest.raises(duckdb.Error, match=r"xmr\.words: expected"):
+        con.execute(f"SELECT xmr.words({given})").fetchall()
+    assert con.execute("SELECT xmr.words(NULL)").fetchall() == [(None,)]
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -178,7 +200,7 @@ def test_batch_is_like_of_every_item(con: Connection, rng: np.random.Generator) 
 
 def test_batch_takes_a_list_of_items_and_a_modality(con: Connection, rng: np.random.Generator) -> None:
     publish(con, "s", binary(rng, 64), bit_form(64))
-    con.execute("CREATE TABLE mine AS SELECT unnest([6, 9, 12345]) AS item_id")
+    con.execute("CREATE TABLE mine AS SELECT unnest([6, 9, 9]) AS item_id")
     found = con.execute("FROM xmr.batch_s(2, items := (SELECT list(item_id) FROM mine), modality := 'text')").fetchall()
     expected = [
         (query, item, distance)
@@ -354,11 +376,77 @@ def test_a_query_of_the_wrong_length_is_refused(con: Connection, space: str) -> 
             con.execute(f"FROM xmr.topk_s({query}, 3)")
 
 
-def test_no_query_and_no_such_item_find_nothing(con: Connection, space: str) -> None:
-    assert con.execute("FROM xmr.topk_s(NULL, 3)").fetchall() == []
-    assert con.execute("FROM xmr.within_s(xmr.stored_s(1), 3)").fetchall() == []
-    assert con.execute("FROM xmr.like_s(1, 3)").fetchall() == []
-    assert con.execute("SELECT xmr.stored_s(1)").fetchall() == [(None,)]
+def test_nothing_asked_finds_nothing(con: Connection, space: str) -> None:
+    for call in ("topk_s(NULL, 3)", "within_s(NULL, 3)", "within_s(xmr.stored_s(6), NULL)", "distances_s(NULL)"):
+        assert con.execute(f"FROM xmr.{call}").fetchall() == []
+    assert con.execute("FROM xmr.like_s(NULL, 3)").fetchall() == []
+    assert con.execute("SELECT xmr.stored_s(NULL)").fetchall() == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("FROM xmr.like_s(1, 3)", "xmr.like_s: no code of item 1$"),
+        ("FROM xmr.like_s(6.5, 3)", "xmr.like_s: item is the id of an item, got 6.5$"),
+        ("FROM xmr.like_s('dog.jpg', 3)", "xmr.like_s: item is the id of an item, got dog.jpg$"),
+        ("FROM xmr.batch_s(3, items := [6, 1])", "xmr.batch_s: no code of item 1$"),
+        ("FROM xmr.topk_s(xmr.stored_s(1), 3)", "xmr.stored_s: no code of item 1$"),
+        *(
+            (f"FROM xmr.{call.format(', items := [6, NULL]')}", "items holds NULL$")
+            for call in ("topk_s([1, 2], 3{})", "within_s([1, 2], 3{})", "distances_s([1, 2]{})", "like_s(6, 3{})")
+        ),
+        ("FROM xmr.batch_s(3, items := [6, NULL])", "xmr.batch_s: items holds NULL$"),
+        *(
+            (
+                f"FROM xmr.{call.format(f', modality := {given}')}",
+                f"modality is 'image', 'text' or NULL .*, got {told}$",
+            )
+            for call in ("topk_s([1, 2], 3{})", "within_s([1, 2], 3{})", "distances_s([1, 2]{})", "like_s(6, 3{})")
+            for given, told in (("'picture'", "picture"), ("'IMAGE'", "IMAGE"))
+        ),
+        ("FROM xmr.batch_s(3, modality := 'picture')", "xmr.batch_s: modality is 'image', 'text' or NULL .* picture$"),
+        *(
+            (f"FROM xmr.{call}", "k is a whole number, or NULL for all, got 2.6$")
+            for call in ("topk_s([1, 2], 2.6)", "like_s(6, 2.6)", "batch_s(2.6)", "each_s('asked', 2.6)")
+        ),
+        *((f"FROM xmr.{call}([1, NULL], 3)", "NULL") for call in ("topk_s", "within_s")),
+        *((f"FROM xmr.{call}(['infinity'::DOUBLE, 1], 3)", "infinity|range") for call in ("topk_s", "within_s")),
+        *((f"FROM xmr.{call}(['nan'::DOUBLE, 1], 3)", "NaN|range") for call in ("topk_s", "within_s")),
+        ("FROM xmr.topk_s('a dog', 3)", "xmr.topk_s: a query is a .* of length 2, got no list"),
+        ("FROM xmr.each_s('wrong', 3)", "xmr.each_s: a query is a .* of length 2, got 1$"),
+    ],
+)
+def test_a_bad_argument_is_an_error_in_our_words(con: Connection, space: str, call: str, told: str) -> None:
+    con.execute("CREATE TABLE asked AS SELECT 1 AS query_id, [1, 2] AS query")
+    con.execute("CREATE TABLE wrong AS SELECT 1 AS query_id, [1] AS query")
+    with pytest.raises(duckdb.Error, match=told) as caught:
+        con.execute(call).fetchall()
+    assert "xmr." in str(caught.value)
+
+
+def test_words_are_whole_and_no_wider_than_the_codes(con: Connection, rng: np.random.Generator) -> None:
+    codes = binary(rng, 16)
+    publish(con, "s", codes, bit_form(16))
+    for query, told in (
+        ("[1.7]", "got numbers that are not whole"),
+        ("[65536]", "codes have 16 bits, the query has more"),
+        ("[-1]", "codes have 16 bits, the query has more"),
+        ("[18446744073709551615::UBIGINT]", "xmr.words makes them of UBIGINT"),
+        ("'\\xFF'::BLOB", "xmr.words makes them of UBIGINT"),
+    ):
+        with pytest.raises(duckdb.Error, match=told):
+            con.execute(f"FROM xmr.topk_s({query}, 3)")
+
+
+def test_k_means_the_same_in_every_macro(con: Connection, space: str) -> None:
+    con.execute("CREATE TABLE asked AS SELECT 1 AS query_id, xmr.stored_s(6) AS query")
+    calls = ("topk_s(xmr.stored_s(6), {})", "like_s(6, {})", "batch_s({}, items := [6])", "each_s('asked', {})")
+    for call in calls:
+        every = con.execute(f"SELECT count(*) FROM xmr.{call.format('NULL')}").fetchall()
+        assert every == [(N if "topk" in call or "each" in call else N // 2,)]
+        assert con.execute(f"SELECT count(*) FROM xmr.{call.format(2_000_000)}").fetchall() == every
+        assert con.execute(f"FROM xmr.{call.format(0)}").fetchall() == []
+        assert len(con.execute(f"FROM xmr.{call.format(7)}").fetchall()) == 7
 
 
 def test_no_k_gives_all_so_that_a_filter_costs_no_hits(con: Connection, space: str) -> None:
@@ -471,7 +559,7 @@ def test_dropping_leaves_nothing_behind(con: Connection, rng: np.random.Generato
             con.execute(statement)
         for table in (table_name(name, 1), *tables_of(name, 1)):
             con.execute(f"DROP TABLE IF EXISTS xmr.{table}")
-    assert objects(con) == before == {"hamming"}
+    assert objects(con) == before == {"hamming", "words"}
     assert con.execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
 
 
@@ -479,7 +567,7 @@ def test_a_version_of_another_layout_leaves_no_macro_of_the_last(con: Connection
     publish(con, "s", binary(rng, 64), bit_form(64))
     lattice = Codes(item_ids, rng.integers(0, 256, (N, 3), dtype=np.uint8), Layout.number(24, 20, name="lattice"))
     publish(con, "s", lattice, None, version=2)
-    assert objects(con) == {"hamming", "code_s", "counts_s", "collisions_s"}
+    assert objects(con) == {"hamming", "words", "code_s", "about_s", "counts_s", "collisions_s"}
     assert con.execute("SELECT sum(items) FROM xmr.counts_s()").fetchall() == [(N,)]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from xmr_core.sql import SqlForm
 from xmr_storage import codes, legacy
 from xmr_storage.quoting import identifier, quoted
+from xmr_storage.records import records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,7 +17,17 @@ if TYPE_CHECKING:
     from xmr_core.store import SpaceRecord
     from xmr_storage.connection import Connection
 
-__all__ = ["drop", "make", "publish", "side_tables", "tables_of"]
+__all__ = [
+    "drop",
+    "forget_macros",
+    "library_id",
+    "macros_are_current",
+    "make",
+    "publish",
+    "remember_macros",
+    "side_tables",
+    "tables_of",
+]
 
 
 def tables_of(space: str, version: int, form: SqlForm | None = None) -> list[str]:
@@ -31,7 +43,8 @@ def side_tables(space: str, version: int, form: SqlForm) -> Iterator[tuple[str, 
     import pyarrow as pa
 
     from xmr_storage.arrow import column_of
-    from xmr_storage.duckdb.macros import DIALECT, checked_space
+    from xmr_storage.duckdb.bodies import DIALECT
+    from xmr_storage.duckdb.macros import checked_space
 
     for name, arrays in form.tables.items():
         columns = ", ".join(f"{quoted(column)} {DIALECT.side_type(array)}" for column, array in arrays.items())
@@ -71,8 +84,76 @@ def publish(con: Connection, space: SpaceRecord) -> None:
         if known is not None:
             _make_beside(con, space, known)
         codes.describe(con, space, known)
-    for statement in macros.space_statements(space.name, space.version, space.code_layout, known, _views(forms)):
+    statements = macros.space_statements(
+        space.name, space.version, space.code_layout, known, _views(forms), space.metric, library_id(con)
+    )
+    for statement in statements:
         con.execute(statement)
+    _keep_families(con)
+
+
+def forget_macros(con: Connection) -> None:
+    """Drop the macros of all families: they are made again as spaces are published."""
+    from xmr_storage.duckdb import macros
+
+    for name in _present_families(con):
+        for statement in macros.drop_family(name, ()):
+            con.execute(statement)
+
+
+def _keep_families(con: Connection, without: str | None = None) -> None:
+    """Make the macros of the families that published spaces belong to, and drop those of no space any more."""
+    from xmr_storage.duckdb import macros
+
+    published = [space for space in records(con) if space.published and space.name != without]
+    wanted = macros.families(
+        (one.name, one.code_layout, codes.forms(con, one.name).get(one.version), one.metric) for one in published
+    )
+    present = _present_families(con)
+    for name in present - wanted.keys():
+        for statement in macros.drop_family(name, [space.name for space in published]):
+            con.execute(statement)
+    for name in wanted.keys() - present:
+        for macro in wanted[name]:
+            for statement in macro.statements():
+                con.execute(statement)
+
+
+def _present_families(con: Connection) -> set[str]:
+    rows = con.rows(
+        """
+        SELECT DISTINCT function_name
+        FROM duckdb_functions()
+        WHERE schema_name = 'xmr' AND database_name = current_database()
+        AND function_name LIKE 'nearest_%' AND parameters[1] = 'codes' AND parameters[2] = 'query'
+        """
+    )
+    return {name.removeprefix("nearest_") for (name,) in rows}
+
+
+def library_id(con: Connection) -> str:
+    """What tells this library from others, also as one of several attached; given to it where it has none."""
+    rows = con.rows("SELECT value FROM xmr.meta WHERE key = 'library'")
+    if rows:
+        return str(rows[0][0])
+    made = uuid.uuid4().hex
+    con.execute("INSERT INTO xmr.meta (key, value) VALUES ('library', $1)", [made])
+    return made
+
+
+def macros_are_current(con: Connection) -> bool:
+    """True where the macros of the library are those that this version of xmr makes."""
+    from xmr_storage.duckdb import macros
+
+    return bool(con.rows("SELECT 1 FROM xmr.meta WHERE key = 'macros' AND value = $1", [macros.generation()]))
+
+
+def remember_macros(con: Connection) -> None:
+    """Note that all macros are those of this version."""
+    from xmr_storage.duckdb import macros
+
+    con.execute("DELETE FROM xmr.meta WHERE key = 'macros'")
+    con.execute("INSERT INTO xmr.meta (key, value) VALUES ('macros', $1)", [macros.generation()])
 
 
 def _views(forms: Mapping[int, SqlForm | None]) -> list[str]:
@@ -93,3 +174,5 @@ def drop(con: Connection, name: str, versions: Iterable[int], published: bool) -
         for table in tables_of(name, version, forms.get(version)):
             con.execute(f"DROP TABLE IF EXISTS xmr.{table}")
     codes.drop(con, name, versions)
+    if published:
+        _keep_families(con, without=name)

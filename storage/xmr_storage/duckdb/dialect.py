@@ -91,5 +91,9 @@ class DuckDBDialect(Dialect):
     def error(self, message: str) -> str:
         return f"error({message})"
 
+    def k_nearest(self, distance: str, item: str, k: str) -> str:
+        """An aggregate: the k nearest as a list of structs of `distance` and `item_id`, ties to the smaller item."""
+        return f"min({{'distance': {distance}, 'item_id': {item}}}, {k})"
+
     def nearest(self, group: str, distance: str, item: str, k: str) -> str:
-        return f"unnest(min({{'distance': {distance}, 'item_id': {item}}}, {k}))"
+        return f"unnest({self.k_nearest(distance, item, k)})"

@@ -123,14 +123,21 @@ class DuckDBStore(SqlStore):
             return self.ids(modality, where, coded)
         return self.ids(modality, where, coded) if (found < 0).any() else found
 
+    def _prepare(self) -> None:
+        super()._prepare()
+        if not self.read_only and not codes.macros_are_current(self.db):
+            self.republish()
+
     def republish(self) -> None:
         """Create all macros again, those of the library and those of each published space."""
         from xmr_storage.duckdb import macros
 
         with self.transaction():
+            codes.forget_macros(self.db)
             for statement in macros.shared_statements():
                 self.execute(statement)
             super().republish()
+            codes.remember_macros(self.db)
 
     def _make_codes(self, space: SpaceRecord) -> None:
         codes.make(self.db, space)
