@@ -152,6 +152,8 @@ def remember_macros(con: Connection) -> None:
     """Note that all macros are those of this version."""
     from xmr_storage.duckdb import macros
 
+    if macros_are_current(con):
+        return
     con.execute("DELETE FROM xmr.meta WHERE key = 'macros'")
     con.execute("INSERT INTO xmr.meta (key, value) VALUES ('macros', $1)", [macros.generation()])
 
