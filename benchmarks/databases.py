@@ -245,9 +245,9 @@ def main() -> None:
                 console.print(f"{kind.name} left out: {figures['failed']}", highlight=False)
             else:
                 results[kind.name] = figures
+                if args.csv:  # after each, so that a run that is cut off leaves what it has
+                    written(results, args.csv)
     shown(results, console)
-    if args.csv:
-        written(results, args.csv)
     if args.plot:
         plotted(results, args.plot)
 

@@ -101,7 +101,7 @@ class Xmr(Database):
         self.db.add(rows, vectors={"v": (None, "vector")})
 
     def build(self) -> None:
-        self.db.fit('precomputed(name="v") >> hnsw', name="v")
+        self.db.fit('precomputed(name="v", metric="l2") >> hnsw', name="v")
         self.search(
             np.zeros(self.db.space("v").pipeline.indexer.dim, np.float32), 1
         )  # its index is built when searched

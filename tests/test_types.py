@@ -106,3 +106,12 @@ def test_a_finite_number_is_cut_to_float32() -> None:
     for value in (True, "2", None, np.nan, np.inf, 10**400):
         with pytest.raises(xmr.DataError, match=r"^x="):
             as_float(value, "x")
+
+
+def test_embeddings_under_another_metric_have_the_same_values() -> None:
+    vectors = xmr.Embeddings(np.eye(3, dtype=np.float32), "l2")
+    other = vectors.under("ip")
+    assert other.metric == "ip" and other.values is vectors.values and vectors.metric == "l2"
+    assert vectors.under("l2") is vectors
+    with pytest.raises(xmr.DataError, match="expected packed bits"):
+        vectors.under("hamming")

@@ -312,7 +312,7 @@ class Pipeline(Partial):
         if (vectors.metric == "hamming") != (self.metric == "hamming"):
             have, want = ("bits", "vectors") if vectors.metric == "hamming" else ("vectors", "bits")
             raise DataError(f"{self!r} takes {want}, got {have}; packed bits are uint8, vectors float32")
-        return Embeddings(vectors.values, self.metric)
+        return vectors.under(self.metric)
 
     def restore(self, codes: Codes) -> Embeddings:
         """What codes stand for, as the last fuser was given it. Raises ConfigError where a part knows no way back."""

@@ -101,8 +101,9 @@ def as_vectors(values: object, what: str = "vectors", dim: int | None = None) ->
         raise DataError(f"{what}: expected {dim} dimensions, got {array.shape[1]}")
     with np.errstate(over="ignore"):
         vectors = np.ascontiguousarray(array, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if bad.size:
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.all(axis=1))
         raise DataError(f"{what}: {bad.size} of {len(vectors)} rows hold NaN or infinity, the first is row {bad[0]}")
     return vectors
 
@@ -406,6 +407,17 @@ class Embeddings:
     def take(self, positions: Any) -> Embeddings:
         """The rows at these positions."""
         return Embeddings(self.values[positions], self.metric)
+
+    def under(self, metric: Metric) -> Embeddings:
+        """The same values under another metric; vectors stay vectors, so that they need no second check."""
+        if self.metric == metric and type(self) is Embeddings:
+            return self
+        if "hamming" in (self.metric, metric):
+            return Embeddings(self.values, metric)
+        other = object.__new__(Embeddings)
+        object.__setattr__(other, "values", self.values)
+        object.__setattr__(other, "metric", metric)
+        return other
 
     def as_features(self, modality: str) -> Features:
         """The same vectors as features, for the next fuser. Raises DataError for packed bits."""

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from xmr_core.search import distances as module
-from xmr_core.search.distances import Scan, distances, hamming_counts, pair_distances, reach, unit
+from xmr_core.search.distances import Scan, distances, hamming_counts, own_distances, pair_distances, reach, unit
 from xmr_core.search.hits import empty_hits, hits_of_pairs, select, stacked
 from xmr_core.testing import clustered
 from xmr_core.types import Hits, Metric, unpack_bits
@@ -136,6 +136,39 @@ def test_a_scan_keeps_to_its_radius(metric: Metric, k: int | None, vectors: Floa
     scan, far = Scan(vectors, np.arange(600), metric), distances(vectors[:9], vectors, metric)
     for within in (float(far.min()) - 1, float(np.sort(far, axis=1)[:, 3].mean()), float(far.max())):
         assert_same(scan.search(vectors[:9], k, within), plainly(vectors[:9], vectors, scan.ids, metric, k, within))
+
+
+@pytest.mark.parametrize("few", [0, 1 << 15], ids=["float32 first", "all in float64"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_scan_for_one_query_finds_what_all_distances_sorted_give(
+    metric: Metric, few: int, vectors: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW", few)
+    vectors[40:44] = 0
+    ids = np.random.default_rng(1).permutation(600).astype(np.int64)
+    for row in (3, 41, 310):
+        query = vectors[row : row + 1]
+        far = np.sort(distances(query, vectors, metric)[0])
+        for k, within in ((1, None), (25, None), (700, None), (25, float(far[7]))):
+            hits = Scan(vectors, ids, metric).search(query, k, within)
+            assert hits.exact
+            assert_same(hits, plainly(query, vectors, ids, metric, k, within))
+
+
+@pytest.mark.parametrize("chunk", [1 << 17, 100], ids=["at once", "in blocks"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_candidates_of_their_own_have_the_distances_of_pairs(
+    metric: Metric, chunk: int, vectors: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    vectors[5], before = 0, vectors.copy()
+    places = np.random.default_rng(0).integers(0, 600, (9, 7))
+    places[:, 0], places[:, 1] = 5, np.arange(9)
+    found = own_distances(vectors[:9], vectors, places, metric)
+    rows = np.repeat(np.arange(9), 7)
+    want = pair_distances(vectors[:9], vectors, rows, places.ravel(), metric).reshape(9, 7)
+    assert found.dtype == np.float32 and np.allclose(found, want, rtol=1e-6, atol=1e-12)
+    assert (vectors == before)[6:].all(), "what is compared is not changed"
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -7,6 +7,7 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,13 +51,17 @@ class LibraryRun(Run):
         checkpoints: Path | None = None,
     ) -> None:
         """`checkpoints` is a folder of this fit's own; None keeps none."""
-        self.id = uuid.uuid4().hex[:12]
         self._store, self._space, self._version = store, space, version
         self._notes = dict(notes or {})
         self._checkpoints, self._part = checkpoints, "part"
         self._watched = wants_progress(progress)
         self._progress: Any = None
         self._figures: dict[str, str] = {}
+
+    @cached_property
+    def id(self) -> str:
+        """What its figures are kept under; a search, which keeps none, draws none."""
+        return uuid.uuid4().hex[:12]
 
     def __enter__(self) -> LibraryRun:
         return self

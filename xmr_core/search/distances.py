@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, stacked
+from xmr_core.search.hits import empty_hits, hits_of_pairs, positions_of, stacked, trimmed
 from xmr_core.types import Hits, Metric
 
 __all__ = [
@@ -40,6 +40,7 @@ CHUNK = 1 << 17  # numbers gathered at once: 1 MB of float64, which stays in the
 COUNTED = 1 << 15  # words compared at once: 256 KB, which stay in the cache too
 CANCELLED = 1e-6  # a squared distance that is so small a part of the squared lengths is computed from differences
 SAME = 1e-28  # squared distance of unit vectors that differ by rounding alone: they are parallel
+FEW = 1 << 15  # numbers of all queries' vectors: up to so many, float64 compares all sooner than a float32 scan some
 CROWD = 4  # candidates a hit, above which a scan tightens its bound before it looks at them
 SMALLEST, LARGEST = 1e-30, 1e36  # squared lengths between which float32 sums are as good as `reach` says
 FARTHEST = float(np.finfo(np.float32).max)
@@ -82,26 +83,50 @@ def own_distances(queries: Floats, vectors: Floats, places: Positions, metric: M
     """(q, c): the distances of each query to candidates of its own, `vectors[places]` (q, c), as `distances` gives
     them."""
     q, c = places.shape
-    d = queries.shape[1]
+    step = max(1, CHUNK // max(1, c * queries.shape[1]))
+    if q <= step:
+        return _own_distances(queries, vectors[places], metric)
     result = np.empty((q, c), np.float32)
-    step = max(1, CHUNK // max(1, c * d))
     for start in range(0, q, step):
         rows = slice(start, start + step)
-        found, own = vectors[places[rows]], queries[rows, None]  # (step, c, d), (step, 1, d)
-        if metric == "ip":
-            products = np.einsum("qcd,qd->qc", found.astype(np.float64), queries[rows].astype(np.float64))
-            result[rows] = np.negative(products)
-            continue
-        if metric == "cosine":
-            found = unit(found.reshape(-1, d).astype(np.float64)).reshape(found.shape)
-            own = unit(queries[rows].astype(np.float64))[:, None]
-        gaps = np.subtract(own, found, dtype=np.float64).reshape(-1, d)
-        squared = np.einsum("pd,pd->p", gaps, gaps).reshape(-1, c)
-        if metric == "cosine":
-            zero = ~(own.any(axis=2) & found.any(axis=2))
-            squared = np.where(zero, 2, np.where(squared < SAME, 0, squared)) / 2
-        result[rows] = squared if metric == "cosine" else np.sqrt(squared)
+        result[rows] = _own_distances(queries[rows], vectors[places[rows]], metric)
     return result
+
+
+def _own_distances(queries: Floats, found: Floats, metric: Metric) -> Floats:
+    """(q, c): the distances of queries (q, d) to vectors of their own (q, c, d)."""
+    own, near = queries.astype(np.float64)[:, None], found.astype(np.float64, order="C")
+    if metric == "ip":
+        products: Doubles = np.einsum("qcd,qd->qc", near, own[:, 0])
+        return np.negative(products).astype(np.float32)
+    if metric == "l2":
+        return np.sqrt(_squared_differences(near, own)).astype(np.float32)
+    zero = _made_unit(near) | _made_unit(own)  # (q, c)
+    squared = _squared_differences(near, own)
+    squared[squared < SAME] = 0
+    if zero.any():
+        squared[zero] = 2
+    squared /= 2
+    return squared.astype(np.float32)
+
+
+def _squared_differences(near: Doubles, own: Doubles) -> Doubles:
+    """(q, c): |x - q|^2 of vectors (q, c, d), which are overwritten, and queries (q, 1, d)."""
+    near -= own
+    gaps = near.reshape(-1, near.shape[2])
+    squared: Doubles = np.einsum("pd,pd->p", gaps, gaps)
+    return squared.reshape(near.shape[:2])
+
+
+def _made_unit(vectors: Doubles) -> NDArray[np.bool_]:
+    """(q, c): which vectors (q, c, d) are zero; all others have length 1 from here on."""
+    flat = vectors.reshape(-1, vectors.shape[2])
+    lengths = np.sqrt(np.einsum("nd,nd->n", flat, flat))
+    zero: NDArray[np.bool_] = lengths == 0
+    if zero.any():
+        lengths[zero] = 1
+    flat /= lengths[:, None]
+    return zero.reshape(vectors.shape[:2])
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[Any]:
@@ -228,9 +253,19 @@ class Scan:
 
     def search(self, queries: Floats, k: int | None, within: float | None = None) -> Hits:
         """The k nearest of each query (all, where k is None), only those of distance <= `within`."""
+        if k is not None and len(queries) * self.vectors.size <= FEW:
+            return self._of_few(queries, k, within)
         step = min(QUERIES, max(1, CELLS // (8 * (k or 1))))
         blocks = [queries[start : start + step] for start in range(0, len(queries), step)]
         return stacked([self._search(block, k, within) for block in blocks], k)
+
+    def _of_few(self, queries: Floats, k: int, within: float | None) -> Hits:
+        """As `search`, by the distances of all vectors."""
+        shape = len(queries), len(self)
+        found = _own_distances(queries, np.broadcast_to(self.vectors, (shape[0], *self.vectors.shape)), self.metric)
+        order = np.lexsort((np.broadcast_to(self.ids, shape), found), axis=1)[:, :k]
+        hits = Hits(self.ids[order], np.take_along_axis(found, order, axis=1), True)
+        return trimmed(hits, k, within)
 
     def _search(self, queries: Floats, k: int | None, within: float | None) -> Hits:
         """As `search`, for queries that are few enough to be held against many vectors at once."""
@@ -255,9 +290,12 @@ class Scan:
             return np.ones((len(queries), len(self.ids[block])), bool)
         lengths = np.sqrt(squares)
         shown = self._shown(queries, squares, block)
-        near = self._within_reach(shown, bounds, lengths)
-        if k is None or k >= shown.shape[1] or np.count_nonzero(near) <= CROWD * k * len(queries):
-            return near
+        if k is None or k >= shown.shape[1]:
+            return self._within_reach(shown, bounds, lengths)
+        if not (bounds == FARTHEST).all():
+            near = self._within_reach(shown, bounds, lengths)
+            if np.count_nonzero(near) <= CROWD * k * len(queries):
+                return near
         own = np.argpartition(shown, k - 1, axis=1)[:, :k] + block.start  # (q, k): k vectors bound the k-th distance
         rows = np.repeat(np.arange(len(queries)), k)
         found = pair_distances(queries, self.vectors, rows, own.ravel(), self.metric)

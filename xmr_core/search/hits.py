@@ -146,6 +146,11 @@ def hits_of_pairs(
 ) -> Hits:
     """Hits from found pairs: `ids[i]` lies at `distances[i]` of query `rows[i]`. The k nearest of each query, or all
     where k is None, in order; ties to the smaller id. No pair may occur twice."""
+    if q == 1 and k is not None:
+        order = np.lexsort((ids, distances))[:k]
+        hits = empty_hits(q, k, exact)
+        hits.ids[0, : len(order)], hits.distances[0, : len(order)] = ids[order], distances[order]
+        return hits
     order = np.lexsort((ids, distances, rows))
     rows, ids, distances = rows[order], ids[order], distances[order]
     counts = np.bincount(rows, minlength=q)  # (q,)

@@ -115,8 +115,9 @@ class Index(ABC):
     ) -> Hits:
         """The hits, those of queries for which fewer than k were found replaced by exact ones."""
         hits = trimmed(hits, k)
-        short = np.flatnonzero(hits.ids[:, -1] < 0)
-        if len(short):
+        missing = hits.ids[:, -1] < 0
+        if missing.any():
+            short = np.flatnonzero(missing)
             hits = Hits(hits.ids.copy(), hits.distances.copy())
             put(hits, short, self._exhaustive(queries.take(short), k, within, positions))
         return hits
