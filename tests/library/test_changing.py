@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -260,6 +263,49 @@ def test_a_killed_fit_is_not_resumed_over_other_contents(
     paint(pictures[0], "blue")
     db.upsert(xmr.Items("image", pictures[:1], ["red"]))
     assert list(_content(db.store, pipeline, db.store.pairs())) != before
+
+
+def test_a_process_killed_in_an_upsert_leaves_the_old_content_and_its_codes(
+    coloured: xmr.Library, pictures: list[Path], tmp_path: Path
+) -> None:
+    paint(pictures[0], "blue")
+    coloured.close()
+    code = """
+import os, signal, sys
+import xmr_core as xmr
+db = xmr.open("a.duckdb", progress=False)
+put = db.store.put_codes
+def die(*rows):
+    put(*rows)
+    os.kill(os.getpid(), signal.SIGKILL)
+db.store.put_codes = die
+db.upsert(xmr.Items("image", [sys.argv[1]], ["red"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(pictures[0])], cwd=tmp_path, check=False)
+    assert done.returncode == -9
+    paint(pictures[0], "red")
+    with xmr.open(tmp_path / "a.duckdb", progress=False) as again:
+        assert again.doctor() == []
+        assert again.upsert(xmr.Items("image", pictures[:1], ["red"])) == xmr.Added(known=1)
+        assert closest(again, "red") == "red"
+
+
+def test_handles_that_replace_the_same_items_at_once_leave_one_code_each(db: xmr.Library, tmp_path: Path) -> None:
+    keys = ["a", "b", "c"]
+    db.add(vectors(keys, np.eye(3)))
+    db.fit("precomputed(name='clip') >> flat", name="clip")
+
+    def replace_all(seed: int) -> int:
+        rng = np.random.default_rng(seed)
+        with xmr.open(tmp_path / "a.duckdb", progress=False) as own:
+            return sum(own.upsert(vectors(keys, rng.normal(size=(3, 3)))).updated for _ in range(5))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(replace_all, range(4))) == [15] * 4
+    assert db.doctor() == []
+    _, latest = db.store.get_vectors("text", "clip", np.arange(3))
+    for row, vector in enumerate(latest):
+        assert db.search(vector=vector, k=1, space="clip", modality="text").ids.tolist() == [[row]]
 
 
 # any sequence
