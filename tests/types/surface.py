@@ -42,6 +42,8 @@ def searching() -> None:
 
 def filling() -> None:
     added = db.add(xmr.datasets.flickr8k("Flickr8k"))
+    assert_type(db.upsert("captions.csv", on_error="skip"), xmr.Added)
+    assert_type(db.sync("photos", prefix="p/").removed, int)
     assert_type(added, xmr.Added)
     assert_type(added.skipped, dict[str, str])
     assert_type(db.delete(np.array([1, 2])), int)

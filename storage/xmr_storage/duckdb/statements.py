@@ -18,7 +18,7 @@ WRITES = re.compile(
     r"\b(insert|update|delete|merge|truncate|drop|create|alter|copy|import|execute|commit|end|call|replace)\b", re.I
 )
 OF_ITEMS = {"metadata", "labels"}  # a condition finds others then, but no code, link or space has changed
-OF_NOTHING = {"attention", "catalog", "changes", "metrics", "migrations", "runs", "training"}
+OF_NOTHING = {"attention", "catalog", "changes", "metrics", "migrations", "runs", "sources", "training"}
 READING = {"SELECT", "EXPLAIN", "SET", "VARIABLE_SET", "LOAD", "PREPARE"}
 
 
