@@ -126,7 +126,7 @@ class SqlItems(Store):
         condition = None if where is None else as_condition(where)
         bound = condition.values if condition else ()
         of_kind, values = ("TRUE", bound) if modality is None else (f"modality = ${len(bound) + 1}", (*bound, modality))
-        table = "xmr.items" if condition is None else "xmr.catalog"
+        table = "xmr.items" if condition is None else f"({own.catalog(self.db)}) AS catalog"
         chosen = f"SELECT item_id FROM {table if coded is None else self._coded(*coded)} WHERE {of_kind}"
         if condition is None:
             return ids_of(self.db.arrow(f"{chosen} ORDER BY item_id", values))
@@ -142,7 +142,7 @@ class SqlItems(Store):
         columns = "".join(f", c.{quoted(column)}" for column in [*own.CATALOG[2:], *self.metadata_columns()])
         return f"""(
             SELECT v.item_id, v.modality{columns}
-            FROM xmr.{table_name(name, version)} AS v LEFT JOIN xmr.catalog AS c ON c.item_id = v.item_id
+            FROM xmr.{table_name(name, version)} AS v LEFT JOIN ({own.catalog(self.db)}) AS c ON c.item_id = v.item_id
             ) AS catalog"""
 
     def items(self, ids: NDArray[np.int64], modality: str) -> Items:
@@ -221,7 +221,7 @@ class SqlItems(Store):
             rows = self.db.rows(
                 f"""
                 SELECT w.item_id, {", ".join(f"c.{quoted(name)}" for name in columns)}
-                FROM _wanted AS w LEFT JOIN xmr.catalog AS c ON c.item_id = w.item_id
+                FROM _wanted AS w LEFT JOIN ({own.catalog(self.db)}) AS c ON c.item_id = w.item_id
                 ORDER BY w.place
                 """
             )

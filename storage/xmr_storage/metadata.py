@@ -32,16 +32,18 @@ def names(con: Connection) -> list[str]:
 
 def make_catalog(con: Connection) -> None:
     """Create the view `xmr.catalog` again: items with all columns that metadata has now."""
-    own = "".join(f", m.{quoted(name)}" for name in names(con))
     with con.transaction():
         con.execute("DROP VIEW IF EXISTS xmr.catalog")
-        con.execute(
-            f"""
-            CREATE VIEW xmr.catalog AS
-            SELECT i.item_id, i.modality, i.key, i.source, i.text{own}
-            FROM xmr.items AS i LEFT JOIN xmr.metadata AS m ON m.item_id = i.item_id
-            """
-        )
+        con.execute(f"CREATE VIEW xmr.catalog AS {catalog(con)}")
+
+
+def catalog(con: Connection) -> str:
+    """What `xmr.catalog` is, as a query: a file of somebody else's may have another view of that name."""
+    own = "".join(f", m.{quoted(name)}" for name in names(con))
+    return f"""
+        SELECT i.item_id, i.modality, i.key, i.source, i.text{own}
+        FROM xmr.items AS i LEFT JOIN xmr.metadata AS m ON m.item_id = i.item_id
+        """
 
 
 def fit_columns(con: Connection, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:

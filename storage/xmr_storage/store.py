@@ -125,7 +125,7 @@ class SqlStore(SqlItems, SqlSpaces):
         return self._news
 
     def has_split(self, split: str) -> bool:
-        query = "SELECT 1 FROM xmr.catalog WHERE CAST(split AS VARCHAR) = $1 LIMIT 1"
+        query = "SELECT 1 FROM xmr.metadata WHERE CAST(split AS VARCHAR) = $1 LIMIT 1"
         return "split" in self.metadata_columns() and bool(self.db.rows(query, [split]))
 
     def execute(self, query: str, parameters: Sequence[Any] | None = None) -> Any:

@@ -45,6 +45,14 @@ def test_much_that_was_added_is_in_the_file_at_once(file: Path) -> None:
         assert file.stat().st_size > VECTORS.nbytes
 
 
+def test_a_new_library_is_in_the_file_at_once(tmp_path: Path) -> None:
+    with xmr.open(tmp_path / "new.duckdb", progress=False) as db:
+        db.add_embeddings(VECTORS[:100], space="s", recipe="flat")
+        assert log_of(tmp_path / "new.duckdb") < 1000
+        with duckdb.connect(str(shutil.copy(tmp_path / "new.duckdb", tmp_path / "copy.duckdb"))) as copy:
+            assert copy.execute("SELECT count(*) FROM xmr.code_s").fetchone() == (100,)
+
+
 def test_little_stays_in_the_log_until_the_library_is_closed(file: Path) -> None:
     with xmr.open(file, progress=False) as db:
         db.add_embeddings(VECTORS[2:3], space="s")
@@ -80,7 +88,7 @@ def test_a_library_that_nobody_holds_any_more_is_closed(file: Path) -> None:
 @pytest.mark.parametrize("read_only", [False, True])
 def test_the_log_of_another_file_is_refused(file: Path, tmp_path: Path, read_only: bool) -> None:
     other = tmp_path / "other.duckdb"
-    killed(other, "db.add_embeddings(np.ones((30, 64)), space='s', recipe='flat')")
+    killed(other, "for _ in range(2): db.add_embeddings(np.ones((30, 64)), space='s', recipe='flat')")
     assert log_of(other) > 0
     shutil.copy(f"{other}.wal", f"{file}.wal")
     with pytest.raises(xmr.StorageError, match=r"one\.duckdb\.wal is the log of another file"):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["STORAGE_VERSION", "Instance", "acquire", "first_line"]
 
 STORAGE_VERSION = "v1.4.0"  # of new files: refuses the log of another file; what DuckDB 2 writes by default, 1 cannot
-LOG = 1 << 20  # bytes that may stay in the log beside the file after a commit; in larger files, a fiftieth of the file
+LOG = 1 << 20  # bytes that may stay in the log beside a file after a commit; of larger files a fiftieth, of smaller all
 CHECKPOINT = 4  # bytes that a checkpoint may write for one of the log: all of a column where little is new
 MEMORY = ":memory:"
 
@@ -51,6 +51,8 @@ class Instance:
         self.revision: int | None = None
         self.generation = 0
         self.definitions = 0  # grows where tables or columns may have changed
+        self.plain = False  # it was seen that nothing in the file takes the place of what our statements name
+        self.compared = -1  # the generation in which views and macros were found to be ours
         self.handles = 0
         self.connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self.running: list[duckdb.DuckDBPyConnection] = []  # closing one that calls Python would wait for ever
@@ -141,7 +143,7 @@ class Instance:
             log, file = (Path(f"{self.path}{suffix}").stat().st_size for suffix in (".wal", ""))
         except OSError:  # nothing is in the log, or the database is in memory
             return
-        if log > max(LOG, file // 50):
+        if log > max(min(LOG, file), file // 50):
             self.checkpoint()
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, StorageError
+from xmr_core.errors import DataError, StorageError, XmrError
 from xmr_core.search.condition import Condition
 from xmr_core.store import Live, SpaceRecord
 from xmr_storage.duckdb import codes
@@ -55,7 +55,10 @@ class DuckDBStore(SqlStore):
                 raise StorageError(
                     f"{path}: choose another name: in a database called xmr, SQL cannot tell `xmr.` from its schema xmr"
                 )
-        store = cls(DuckDBConnection(path, read_only)).prepared()
+        store = cls(DuckDBConnection(path, read_only))
+        if not store.db.instance.plain:
+            store._require_plain()
+        store.prepared()
         if not read_only and store.folder is not None and store.db.instance.handles == 1:
             from xmr_storage import transfer
             from xmr_storage.duckdb import compaction
@@ -139,6 +142,39 @@ class DuckDBStore(SqlStore):
             super().republish()
             codes.remember_macros(self.db)
 
+    def _require_plain(self) -> None:
+        from xmr_storage.duckdb import definitions
+        from xmr_storage.schema import TABLES
+
+        try:
+            definitions.require_plain(self.db, frozenset(TABLES))
+        except BaseException:
+            self.close()
+            raise
+        self.db.instance.plain = True
+
+    def _compare(self) -> None:
+        """Once a database: make views and macros again that are not as we would write them, or refuse those that read
+        more than the database where they cannot be."""
+        from xmr_storage.duckdb import definitions
+
+        instance = self.db.instance
+        if instance.compared == instance.generation:
+            return
+        found = None
+        try:
+            found = definitions.differing(self.db)
+            if found and not self.read_only:
+                with self.transaction():
+                    definitions.make_again(self.db, found)
+                    self.republish()
+                    self.db.define()
+                found = {}
+        except XmrError:  # damaged, or being changed
+            found = definitions.present(self.db) if found is None else found
+        definitions.require_harmless(self.db, found)
+        instance.compared = instance.generation
+
     def _make_codes(self, space: SpaceRecord) -> None:
         codes.make(self.db, space)
 
@@ -190,6 +226,8 @@ class DuckDBStore(SqlStore):
         from xmr_storage.duckdb.live import LiveLibrary, attach
 
         self._shared = True
+        if connection is None:
+            self._compare()
         with self.db.errors():
             if self._live is None:
                 self._live = LiveLibrary(self.url, live)
