@@ -223,3 +223,42 @@ def test_macros_of_another_version_are_replaced_when_a_file_is_opened_for_writin
         hits = db.sql("FROM xmr.topk_bits([7], 5)").fetchall()
         assert db.sql("FROM xmr.nearest_bits64('xmr.code_bits', [7], k := 5)").fetchall() == hits
         assert len(hits) == 5
+
+
+UNCOMMENTED = """
+    SELECT table_name AS name FROM duckdb_tables() WHERE schema_name = 'xmr' AND comment IS NULL
+    UNION ALL
+    SELECT view_name FROM duckdb_views() WHERE schema_name = 'xmr' AND comment IS NULL
+    UNION ALL
+    SELECT table_name || '.' || column_name FROM duckdb_columns() WHERE schema_name = 'xmr' AND comment IS NULL
+    UNION ALL
+    SELECT function_name FROM duckdb_functions() WHERE schema_name = 'xmr' AND comment IS NULL
+    """
+
+
+def test_every_object_and_column_has_a_comment(tmp_path: Path) -> None:
+    file = tmp_path / "told.duckdb"
+    write(file, 20, 0)
+    with xmr.open(file, progress=False) as db:
+        db.add([{"text": f"a dog number {i}", "owner": "me"} for i in range(20)])
+        db.add([{"text": "a cat", "year": 2010}])
+        db.fit("bm25", name="found")
+    with duckdb.connect(file, read_only=True) as con:
+        assert rows(con, UNCOMMENTED) == []
+        own = "SELECT comment FROM duckdb_columns() WHERE table_name = 'metadata' AND column_name = 'year'"
+        assert rows(con, own) == [("Your own column.",)]
+
+
+def test_help_lists_every_macro_with_an_example(con: Connection) -> None:
+    told = rows(con, "SELECT name, signature, meaning, example FROM xmr.help() WHERE library = 'a'")
+    macros = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE schema_name = 'xmr' AND database_name = 'a'"
+    assert sorted(row[0] for row in told) == sorted(row[0] for row in rows(con, macros))
+    assert all(meaning and example for *_, meaning, example in told)
+    assert ("topk_bits", "topk_bits(q, k, modality, items, codes)") in {row[:2] for row in told}
+    assert {row[0] for row in rows(con, "SELECT library FROM xmr.help()")} == {"a", "other"}
+
+
+def test_published_lists_the_spaces(con: Connection) -> None:
+    query = "SELECT space, version, layout, dim, metric, family, images, texts, audited FROM {}.xmr.published"
+    assert rows(con, query.format("a"))[0] == ("bits", 1, "bits", 64, "hamming", "bits64", 30, 30, None)
+    assert [row[0] for row in rows(con, query.format("other"))] == sorted(RECIPES)

@@ -117,6 +117,7 @@ def _keep_families(con: Connection, without: str | None = None) -> None:
         for macro in wanted[name]:
             for statement in macro.statements():
                 con.execute(statement)
+    con.execute(macros.published_view([space.name for space in published if con.columns(f"about_{space.name}")]))
 
 
 def _present_families(con: Connection) -> set[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xmr_core.errors import DataError, DiskFullError, LockedError, StorageError
 from xmr_storage import revisions
 from xmr_storage.connection import Connection
+from xmr_storage.duckdb.comments import describe
 from xmr_storage.duckdb.conditions import Examined, check_tables, examined
 from xmr_storage.duckdb.instances import Instance, acquire, first_line
 from xmr_storage.quoting import literal, quoted
@@ -248,6 +249,8 @@ class DuckDBConnection(Connection):
     def _commit(self) -> None:
         revision = self.changing.revision if self.changing else None
         try:
+            if self._defines:
+                describe(self)
             super()._commit()
         except DiskFullError:  # as it was committed, or as DuckDB then moved the log into the file
             if revision is None or revisions.read(self) != revision:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from xmr_core.errors import DataError
 from xmr_core.search.vector_indexer import vector_form
 from xmr_core.sql import FUNCTIONS, Balance, Decoded, SqlForm
-from xmr_core.types import Layout, Metric
+from xmr_core.types import IMAGE, TEXT, Layout, Metric
 from xmr_storage.dialect import Writer
 from xmr_storage.duckdb.bodies import DIALECT, SAME_KIND, modality_given
 from xmr_storage.duckdb.searches import Macro, family_macros, family_name, space_macros
@@ -27,6 +27,7 @@ __all__ = [
     "drop_statements",
     "families",
     "generation",
+    "published_view",
     "shared_statements",
     "space_statements",
 ]
@@ -52,13 +53,65 @@ def generation() -> str:
     spaces = [text for layout, form in samples for text in space_statements("s", 1, layout, form)]
     macros = families([("s", Layout.vectors(2), vector_form(2, "cosine"), "cosine")])
     of_families = [text for own in macros.values() for macro in own for text in macro.statements()]
-    texts = [*shared_statements(), *functions, *spaces, *of_families]
+    texts = [*shared_statements(), published_view(["s"]), *functions, *spaces, *of_families]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def shared_statements() -> list[str]:
     """The macros that belong to no space."""
-    return [text for macro in (_hamming(), _words()) for text in macro.statements()]
+    return [text for macro in (_hamming(), _words(), _help()) for text in macro.statements()]
+
+
+def published_view(spaces: Collection[str]) -> str:
+    """The statement that makes the view of the published spaces."""
+    abouts = " UNION ALL ".join(f"SELECT space, family FROM xmr.about_{space}" for space in spaces)
+    counts = " UNION ALL ".join(
+        f"""
+        SELECT
+            '{space}' AS space,
+            count(*) FILTER (modality = '{IMAGE}') AS images,
+            count(*) FILTER (modality = '{TEXT}') AS texts
+        FROM xmr.code_{space}
+        """
+        for space in spaces
+    )
+    none = "SELECT NULL::VARCHAR AS space, {} WHERE FALSE"
+    return f"""
+        CREATE OR REPLACE VIEW xmr.published AS
+        SELECT
+            s.space, s.version, s.recipe, s.layout, s.dim, s.metric, a.family, n.images, n.texts, s.created,
+            l.audited, l.recall
+        FROM xmr.spaces AS s
+        LEFT JOIN ({abouts or none.format("NULL::VARCHAR AS family")}) AS a ON a.space = s.space
+        LEFT JOIN ({counts or none.format("NULL::BIGINT AS images, NULL::BIGINT AS texts")}) AS n ON n.space = s.space
+        LEFT JOIN (
+            SELECT r.space, r.version, r.created AS audited, min(m.value) FILTER (m.name LIKE 'recall@%') AS recall
+            FROM xmr.runs AS r JOIN xmr.metrics AS m ON m.run_id = r.run_id
+            WHERE m.what LIKE 'audit %'
+            GROUP BY r.space, r.version, r.run_id, r.created
+            QUALIFY row_number() OVER (PARTITION BY r.space, r.version ORDER BY r.created DESC, r.run_id) = 1
+        ) AS l ON l.space = s.space AND l.version = s.version
+        WHERE s.published
+        ORDER BY s.space
+        """
+
+
+def _help() -> Macro:
+    """What comments say, so that each database that is attached tells of its own."""
+    body = """
+        SELECT
+            f.database_name AS library,
+            f.function_name AS name,
+            f.function_name || '(' || array_to_string(f.parameters, ', ') || ')' AS signature,
+            split_part(f.comment, chr(10) || 'Example: ', 1) AS meaning,
+            nullif(split_part(f.comment, chr(10) || 'Example: ', 2), '') AS example
+        FROM duckdb_functions() AS f
+        WHERE f.schema_name = 'xmr'
+        AND f.function_type IN ('macro', 'table_macro')
+        AND f.comment IS NOT NULL
+        ORDER BY f.database_name, f.function_name
+        """
+    return Macro("help", [], body, "The macros of the libraries that are open or attached.", "FROM xmr.help()")
 
 
 def _hamming() -> Macro:
