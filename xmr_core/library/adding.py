@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ LIGHT_BLOCK = 20_000  # texts, or items that are vectors
 DIGITS = 16  # of a content's sha256, where it is the key
 
 Rows = NDArray[np.int64]
+Spaces = Sequence[tuple[str, int]]  # name and version
 Matches = tuple[Rows, NDArray[np.object_]]  # (n,) ids, -1 where new, and (n,) the stored content
 
 
@@ -234,10 +236,10 @@ class Upserting(Adding):
     says of items that lost a code in a space that cannot encode them again, by key, why.
     """
 
-    def __init__(self, store: Store, label_names: Sequence[str], unencoded: Sequence[tuple[str, int]] = ()) -> None:
-        """`unencoded` are the published spaces (name and version) that have no encoder."""
+    def __init__(self, store: Store, label_names: Sequence[str], unencoded: Callable[[], Spaces]) -> None:
+        """`unencoded` tells the published spaces that have no encoder, once something is replaced."""
         super().__init__(store, label_names)
-        self.unencoded = unencoded
+        self._unencoded = functools.cache(unencoded)
         self.digests: list[NDArray[np.bytes_]] = []
         self.lost: dict[str, str] = {}
 
@@ -260,7 +262,7 @@ class Upserting(Adding):
 
     def _lose(self, keys: Sequence[str], modality: str, ids: Rows) -> None:
         """Note which of these items have a code that nothing here can make again."""
-        for name, version in self.unencoded:
+        for name, version in self._unencoded():
             coded = self.store.get_codes(name, version, modality, ids).ids
             reason = f"space {name!r} has no encoder: add_embeddings gives it one of the new content"
             self.lost |= {key: reason for key, item in zip(keys, ids.tolist(), strict=True) if item in coded}

@@ -43,7 +43,7 @@ def upsert(session: Session, given: object, on_error: str, encode: bool, options
     require_replacing(session)
     source = _loaded(given, on_error, options)
     with session.change():
-        upserting = Upserting(session.store, _label_names(source), unencoded(session))
+        upserting = Upserting(session.store, _label_names(source), lambda: unencoded(session))
         done = _put(session, upserting, source, on_error, encode)
     for digests in upserting.digests:
         region_cache.forget(session.store, digests)

@@ -103,7 +103,7 @@ class _Syncing(Upserting):
     """One call of `sync`. `own` (n,) are the ids of the items that came from the folder before, ascending."""
 
     def __init__(self, session: Session, source: Path, given: Dataset) -> None:
-        super().__init__(session.store, given.label_names, unencoded(session))
+        super().__init__(session.store, given.label_names, lambda: unencoded(session))
         self.source, self.given = str(source), given
         self.before, stamps = self.store.get_source(self.source)
         self.before_stamps = dict(zip(self.before.tolist(), stamps, strict=True))
