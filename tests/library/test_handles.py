@@ -335,6 +335,43 @@ def test_a_version_that_was_fitted_unpublished_has_what_was_added_since(one: Lib
     assert one.store.get_codes("s", 1, "text").ids.tolist() == [0, 1, 2, 3]
 
 
+def test_while_one_handle_fits_another_searches_and_adds(
+    one: Library, other: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.add(texts("red", "green", "blue"))
+    one.fit("toy >> flat", name="first")
+    encode, meanwhile = xmr.Pipeline.encode, [True]
+
+    def changed(pipeline: xmr.Pipeline, items: xmr.Items) -> xmr.Codes:
+        codes = encode(pipeline, items)
+        if meanwhile:
+            meanwhile.clear()
+            assert other.search(text="red", space="first", modality="text", k=1).ids.tolist() == [[0]]
+            other.add(texts("white"))
+            other.delete([1])
+        return codes
+
+    monkeypatch.setattr(xmr.Pipeline, "encode", changed)
+    one.fit("toy >> flat", name="second")
+    assert not meanwhile
+    for db in (one, other):
+        assert db.store.get_codes("second", 1, "text").ids.tolist() == [0, 2, 3]
+        assert db.doctor() == []
+
+
+def test_a_fit_encodes_what_nobody_changed_only_once(one: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    one.add(texts("red", "green", "blue"))
+    encode, calls = xmr.Pipeline.encode, []
+
+    def counted(pipeline: xmr.Pipeline, items: xmr.Items) -> xmr.Codes:
+        calls.append(len(items))
+        return encode(pipeline, items)
+
+    monkeypatch.setattr(xmr.Pipeline, "encode", counted)
+    one.fit("toy >> flat", name="s")
+    assert sum(calls) == 3
+
+
 # forks
 
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,10 @@ def fit(
         fitted = pipeline.fit(pairs)
         figures = {"seconds": time.perf_counter() - start, "images": len(pairs.images), "texts": len(pairs.texts)}
         current_run().log("fit", 0, **figures)
+        encoded = _encoded(store, fitted)
         with store.transaction():
             version = new_version(session, name)  # another handle may have fitted one meanwhile
-            _encode_all(session, name, version, fitted, seed)
+            _put_all(session, name, version, fitted, encoded, seed)
             store.put_training(name, version, np.union1d(pairs.images.ids, pairs.texts.ids))
             if publish:
                 store.publish(name, version)
@@ -115,14 +117,33 @@ def put_space(session: Session, name: str, version: int, pipeline: Pipeline, cod
     session.store.put_space(record_of(check_name(name), version, pipeline, codes.layout, seed))
 
 
-def _encode_all(session: Session, name: str, version: int, pipeline: Pipeline, seed: int) -> None:
-    made = False
-    for modality in pipeline.modalities:
-        for codes in _codes(session.store, pipeline, modality, session.store.ids(modality), {}):
-            if not made:
-                put_space(session, name, version, pipeline, codes, seed)
-                made = True
-            session.store.put_codes(name, version, modality, codes)
+@dataclass(frozen=True)
+class _Encoded:
+    """Codes of all items of a revision of a library, block by block, with their modality."""
+
+    revision: int
+    blocks: list[tuple[str, Codes]]
+
+
+def _encoded(store: Store, pipeline: Pipeline) -> _Encoded:
+    revision = store.revision()
+    blocks = [
+        (modality, codes)
+        for modality in pipeline.modalities
+        for codes in _codes(store, pipeline, modality, store.ids(modality), {})
+    ]
+    return _Encoded(revision, blocks)
+
+
+def _put_all(session: Session, name: str, version: int, pipeline: Pipeline, encoded: _Encoded, seed: int) -> None:
+    """Write a new version, inside a transaction. Nobody waits for the encoding, which was done before; it is done again
+    where another handle has changed the library meanwhile, and what is kept of the encoder's work makes that quick."""
+    if encoded.revision != session.store.revision():
+        encoded = _encoded(session.store, pipeline)
+    for place, (modality, codes) in enumerate(encoded.blocks):
+        if not place:
+            put_space(session, name, version, pipeline, codes, seed)
+        session.store.put_codes(name, version, modality, codes)
 
 
 def _codes(
