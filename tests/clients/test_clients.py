@@ -60,6 +60,7 @@ STATEMENTS = (
 REFUSED = {  # and the words of the error
     "FROM xmr.topk_{space}(xmr.stored_{space}(7), 2.6)": "k is a whole number",
     "FROM xmr.like_{space}(7, 5, modality := 'IMAGE')": "modality is 'image', 'text' or NULL",
+    "FROM xmr.topk_{space}(xmr.stored_{space}(7), 5, modality := 'picture')": "modality is 'image', 'text' or NULL",
     "FROM xmr.like_{space}(12345, 5)": "no code of item 12345",
     "FROM xmr.topk_{space}([NULL], 5)": "a query is a",
     "FROM xmr.batch_{space}(1, items := [NULL])": "items holds NULL",
