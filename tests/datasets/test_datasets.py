@@ -417,7 +417,7 @@ def test_a_key_must_not_name_two_pictures(captions: Path) -> None:
     ("name", "content", "complaint"),
     [
         ("t.csv", "shown,said\n", "t.csv: which columns are images and texts\\? it has shown, said"),
-        ("t.csv", "", "t.csv: which columns are images and texts\\? it has none"),
+        ("t.csv", "", "t.csv: it holds no rows and no columns, so there is nothing to add"),
         ("t.csv", "image,text\n", "no pair of an image and a text remains"),
         ("t.csv", "image,text\na.png\n", "row 1 has 1 fields, the header 2"),
         ("t.csv", "image,text,text\n", "two columns have one name"),

@@ -286,7 +286,7 @@ def test_the_splits_of_a_dataset_dict_become_a_column() -> None:
 
 @pytest.mark.parametrize("nothing", [[], iter(())], ids=["list", "generator"])
 def test_no_rows_are_refused(nothing: object) -> None:
-    with pytest.raises(DataError, match="there are none to add"):
+    with pytest.raises(DataError, match="there is nothing to add"):
         load(nothing)
 
 

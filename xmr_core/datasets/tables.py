@@ -127,7 +127,7 @@ class _Names:
             if name is not None and name not in columns:
                 raise DataError(f"{what} has no column {name!r}; {there}")
         if not columns:
-            raise DataError(f"{what}: there are none to add")
+            raise DataError(f"{what}: it holds no rows and no columns, so there is nothing to add")
         if image is None and text is None:
             raise DataError(f"{what}: which columns are images and texts? {there}; name them by image= and text=")
         return replace(self, image=image, text=text, key=key, labels=labels)
