@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +16,8 @@ from xmr_storage import revisions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from xmr_core.store import SpaceRecord
 
 __all__ = ["Connection"]
 
@@ -38,6 +40,7 @@ class Connection(ABC):
     def __init__(self, url: str, read_only: bool) -> None:
         self.url, self.read_only = url, read_only
         self.lock = threading.RLock()
+        self.known_spaces: tuple[Hashable, list[SpaceRecord]] | None = None  # and the state in which they were read
         self.changing: revisions.Changing | None = None  # the change that is being made, inside a transaction
         self._depth = 0
 
@@ -129,6 +132,11 @@ class Connection(ABC):
     def revision(self) -> int:
         """The latest committed revision."""
         return revisions.read(self)
+
+    def state(self) -> Hashable | None:
+        """What differs once tables or rows of `xmr.spaces` may have changed, whoever changed them; None where that
+        cannot be told, and they are read each time."""
+        return None
 
     def committed(self, revision: int) -> None:  # noqa: B027 (optional)
         """What to do once a change is committed, while `writer` is still held."""

@@ -84,6 +84,8 @@ class SqlItems(Store):
     def put_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
         import pyarrow as pa
 
+        if not len(image_ids):
+            return
         with self.db.transaction(), self.db.given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
             self.db.noted.links()
             self.db.execute(
@@ -99,6 +101,8 @@ class SqlItems(Store):
     def drop_links(self, image_ids: NDArray[np.int64], text_ids: NDArray[np.int64]) -> None:
         import pyarrow as pa
 
+        if not len(image_ids):
+            return
         with self.db.transaction(), self.db.given(_links=pa.table({"image_id": image_ids, "text_id": text_ids})):
             self.db.noted.links()
             self.db.execute(
@@ -245,8 +249,8 @@ class SqlItems(Store):
             ((count,),) = self.db.rows(f"SELECT count(*) FROM ({held}) AS held")
             for table in tables:
                 self.db.execute(f"DELETE FROM xmr.{table} WHERE {doomed}")
-            for column in ("image_id", "text_id"):
-                self.db.execute(f"DELETE FROM xmr.pairs WHERE {column} IN (SELECT item_id FROM _doomed)")
+            either = (f"{column} IN (SELECT item_id FROM _doomed)" for column in ("image_id", "text_id"))
+            self.db.execute(f"DELETE FROM xmr.pairs WHERE {' OR '.join(either)}")
             self.db.noted.went(np.unique(ids))
             self.db.noted.links()
         return int(count)

@@ -21,6 +21,13 @@ ANSWERER = 0  # the version of a space that answers; those that search count fro
 
 def records(con: Connection) -> list[SpaceRecord]:
     """All spaces that search and their versions, without their parts, their codes not counted."""
+    state = con.state()
+    if state is None or con.known_spaces is None or con.known_spaces[0] != state:
+        con.known_spaces = state, _read(con)
+    return list(con.known_spaces[1])
+
+
+def _read(con: Connection) -> list[SpaceRecord]:
     columns = "space, version, recipe, fingerprint, metric, layout, dim, symbol_bits, seed, created, published"
     rows = con.rows(f"SELECT {columns} FROM xmr.spaces ORDER BY space, version")
     known = layouts(con)

@@ -23,7 +23,7 @@ STEP = 1 << 31
 RANDOM = STEP - (1 << 20)  # room for what one change does, see `Changing.seen`
 RUNS = 1000  # of consecutive ids, that one change of a space is told in; beyond that, all of it may have changed
 KEPT = 10_000  # rows of `xmr.changes`
-FEW = 8  # rows that are written one by one sooner than as a table
+FEW = 8  # rows that are written as values sooner than as a table
 PRUNED = 256  # revisions between two looks at how many there are
 
 Row = tuple[str, int, str, int | None, int | None, bool]  # space, version, modality, first_id, last_id, removed
@@ -133,8 +133,11 @@ class Changing:
 
         rows = list(self._rows())
         if len(rows) <= FEW:
-            for row in rows:
-                con.execute("INSERT INTO xmr.changes VALUES ($1, $2, $3, $4, $5, $6, $7)", [self.revision, *row])
+            values = [value for row in rows for value in (self.revision, *row)]
+            width = len(values) // len(rows)
+            holders = [f"${number + 1}" for number in range(len(values))]
+            tuples = [", ".join(holders[start : start + width]) for start in range(0, len(values), width)]
+            con.execute(f"INSERT INTO xmr.changes VALUES ({'), ('.join(tuples)})", values)
         else:
             self._insert(con, rows)
         if self.next_id:

@@ -20,6 +20,7 @@ from xmr_core.library.library import Library
 from xmr_core.search import layered
 from xmr_core.testing import clustered
 from xmr_hnsw import Hnsw
+from xmr_storage.duckdb.connection import DuckDBConnection
 
 N, DIM, K = 1500, 16, 10
 POINTS = clustered("l2", 2 * N, DIM, 60).values
@@ -353,3 +354,49 @@ def test_a_copy_that_was_changed_in_another_way_does_not_believe_the_graph_of_th
         ids = found(db, np.concatenate([POINTS[N : N + 3], POINTS[:3], MANY]))
         assert ids[:3, 0].tolist() == new.tolist()
         assert not {0, 1, 2} & set(ids.ravel().tolist())
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the database is asked, from here on."""
+    noted: list[str] = []
+    execute = DuckDBConnection.execute
+
+    def counted(self: DuckDBConnection, query: str, parameters: Any = None) -> Any:
+        noted.append(" ".join(query.split()))
+        return execute(self, query, parameters)
+
+    monkeypatch.setattr(DuckDBConnection, "execute", counted)
+    return noted
+
+
+@pytest.mark.parametrize("spaces", [1, 3])
+def test_a_change_of_one_item_reads_spaces_once(file: Path, statements: list[str], spaces: int) -> None:
+    with opened(file) as db:
+        rows = [{"key": str(n), "text": f"text {n}", "vector": POINTS[n]} for n in range(40)]
+        db.add(rows[:30], vectors={"v": (None, "vector")})
+        for number in range(spaces):
+            db.fit('precomputed(name="v", metric="l2") >> flat', name=f"s{number}")
+        db.search(vector=POINTS[:1], space="s0", modality="text")
+        for change in (lambda: db.add(rows[30:31], vectors={"v": (None, "vector")}), lambda: db.delete([30])):
+            statements.clear()
+            change()
+            db.search(vector=POINTS[:1], space="s0", modality="text")
+            assert sum("FROM xmr.spaces" in query for query in statements) <= 2
+            assert len(statements) <= 16 + 8 * spaces
+
+
+def test_spaces_are_read_again_after_any_change_of_them(file: Path) -> None:
+    with opened(file) as one, opened(file) as other:
+        one.add_embeddings(POINTS[:30], "s", "flat", ids=np.arange(30))
+        assert [space.counts for space in other.store.spaces()] == [{"image": 30}]
+        one.add_embeddings(POINTS[30:40], "s", ids=np.arange(30, 40))
+        one.add_embeddings(POINTS[:5], "t", "flat", ids=np.arange(5))
+        assert [space.counts for space in other.store.spaces()] == [{"image": 40}, {"image": 5}]
+        other.store.connection.execute("UPDATE xmr.spaces SET recipe = 'mine' WHERE space = 't'")
+        assert [space.recipe for space in one.store.spaces()][1] == "mine"
+        with pytest.raises(ZeroDivisionError), one.store.transaction():
+            one.drop("t")
+            assert [space.name for space in one.store.spaces()] == ["s"]
+            raise ZeroDivisionError
+        assert [space.name for space in one.store.spaces()] == ["s", "t"]

@@ -36,7 +36,7 @@ def find(
     DataError."""
     radius = _matching(space.pipeline.indexer.no_match, within)
     among = None if where is None else _chosen(session, space, target, where)
-    if target in space.modalities:
+    if space.has(target):
         index = space.index(target, exact)
         check_room(k, len(queries), len(index), target)
         return index.search(queries, k, radius, among)

@@ -278,7 +278,7 @@ def search(
 
 def _candidates(space: Space, target: str, rerank: int, k: int | None) -> int:
     """How many to compare again: more than there are would be padding. Raises where there is no way back."""
-    if target not in space.modalities:
+    if not space.has(target):
         has = " and ".join(space.modalities)
         raise DataError(f"rerank: space {space.name!r} has no codes of {target}s, only of {has}s")
     codes = space.codes(target)
@@ -290,7 +290,7 @@ def _target(space: Space, modality: str | None) -> str:
     """The modality to find for queries of a modality: the other one where the space has it."""
     if modality is not None:
         other = OTHER.get(modality, modality)
-        return other if other in space.modalities else modality
+        return other if space.has(other) else modality
     stored = sorted(space.record.counts)
     if not stored and not space.modalities:
         raise DataError(f"space {space.name!r} is empty: nothing is left in it to find; add embeddings first")

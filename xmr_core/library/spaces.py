@@ -75,6 +75,10 @@ class Space:
         """The modalities it has codes of, or could encode."""
         return tuple(sorted({*self.record.counts, *self.pipeline.modalities}))
 
+    def has(self, modality: str) -> bool:
+        """True where it has codes of a modality, or could encode it."""
+        return modality in self.pipeline.modalities or modality in self.record.counts
+
     def __repr__(self) -> str:
         if self.record.role == "answerer":
             return f"<space {self.name!r}: {self.record.recipe}; answers questions>"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,16 @@ class DuckDBConnection(Connection):
         with self.instance.guard:
             self.instance.revision = revision
 
+    def state(self) -> Hashable | None:
+        looks = self.looks()
+        return None if looks is None else (self.revision(), self.instance.definitions, looks)
+
+    def looks(self) -> Hashable | None:
+        """What the file and its log look like: every commit, of any connection, writes into one of them. None of what
+        is in memory."""
+        path = self.instance.path
+        return None if path.startswith(":memory:") else (_look(path), _look(f"{path}.wal"))
+
     @property
     def has_cursor(self) -> bool:
         """True where `cursor` was called."""
@@ -106,8 +117,11 @@ class DuckDBConnection(Connection):
         self.instance.require_process()  # before the lock, which a thread of the parent may hold for ever in a child
         with self.lock, self.errors():
             raw = self.raw
-            if query.lstrip()[:6].upper().startswith(DEFINING):
+            begin = query.lstrip()[:6].upper()
+            if begin.startswith(DEFINING):
                 self.define()
+            if begin != "SELECT" and ("xmr.spaces" in query or "xmr.forms" in query):
+                self.known_spaces = None
             return raw.execute(query, parameters)
 
     @contextlib.contextmanager
@@ -309,6 +323,15 @@ class DuckDBConnection(Connection):
             self.instance.require_only_handle()
             _disconnect(self._opened)
             self.instance.replace(fresh, modified)
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    """What tells a file from itself after a write; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  (of a str, in a third of the time)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _let_go(instance: Instance, opened: list[duckdb.DuckDBPyConnection]) -> None:

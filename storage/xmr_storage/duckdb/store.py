@@ -97,8 +97,7 @@ class DuckDBStore(SqlStore):
         columns = self._steady(where)
         if columns is None:
             return None
-        looks = () if self.folder is None else (_look(self.url), _look(f"{self.url}.wal"))
-        return self.revision(), *looks
+        return self.revision(), self.db.looks()
 
     def _steady(self, where: Condition) -> frozenset[str] | None:
         """The columns that alone decide what a condition chooses, in lower case; None where something else may."""
@@ -270,12 +269,3 @@ class DuckDBStore(SqlStore):
         if self.folder is None:
             return 0, 0
         return compaction.compact(self.db, self.republish)
-
-
-def _look(path: str) -> tuple[int, int, int] | None:
-    """What tells a file from itself after a write; None where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  (of a str, in a third of the time)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
