@@ -34,6 +34,7 @@ NEEDED = frozenset(  # the functions that our statements call, by name or by Duc
     current_database current_setting duckdb_columns duckdb_connection_count duckdb_constraints duckdb_databases
     duckdb_functions duckdb_indexes duckdb_schemas duckdb_sequences duckdb_tables duckdb_types duckdb_views error filter
     first flatten getvariable greatest json_serialize_sql len list list_distance list_extract list_inner_product
+    chr contains from_hex hex isfinite least query_table regexp_replace replace reverse row_number rpad substr
     list_sum list_transform list_value list_zip log2 max min nullif pragma_database_size random range read_csv read_json
     read_parquet regexp_full_match round row sqrt struct_extract struct_pack sum typeof unnest xor
     """.split()  # noqa: SIM905 (words on lines are easier to read)
@@ -47,7 +48,7 @@ READS = re.compile(  # what reads more than the database: a function that does, 
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-LOST = re.compile(r'\b(?:NOT )?MATERIALIZED |"(\w+)"')  # what DuckDB writes otherwise once it is in a file
+LOST = re.compile(r'\b(?:NOT )?MATERIALIZED |(?<=\bBIT)\(1\)|"(\w+)"')  # what DuckDB writes otherwise in a file
 MADE = re.compile(r"\s*(CREATE\s+(OR\s+REPLACE\s+)?|DROP\s+)(VIEW|MACRO)\b", re.IGNORECASE)
 
 Definitions = dict[str, frozenset[str]]  # name of a view or macro in the schema xmr, and what it is, for each arity
