@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ TOY = str(HERE / "toy")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
 
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextlib.contextmanager
+def toy_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The toy plugin installed, for this process and for those it starts."""
     monkeypatch.syspath_prepend(TOY)
     roots = [
@@ -34,23 +35,15 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("xmr_toy", None)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    """Four files: red, green, blue, white."""
+def colour_pairs(folder: Path) -> xmr.Pairs:
+    """Four images in files of a folder, two texts each; one label a colour; red and green are for training."""
     from PIL import Image
 
-    paths = [tmp_path / f"{name}.png" for name in COLOURS]
+    paths, names = [folder / f"{name}.png" for name in COLOURS], list(COLOURS)
     for path, colour in zip(paths, COLOURS.values(), strict=True):
         Image.new("RGB", (8, 8), colour).save(path)
-    return paths
-
-
-@pytest.fixture
-def pairs(pictures: list[Path]) -> xmr.Pairs:
-    """Four pictures, two sentences each; one label a colour; red and green are for training."""
-    names = list(COLOURS)
     images = xmr.Items(
-        xmr.IMAGE, pictures, names, metadata={"split": ["train", "train", "test", "test"]}, labels=np.eye(4)
+        xmr.IMAGE, paths, names, metadata={"split": ["train", "train", "test", "test"]}, labels=np.eye(4)
     )
     texts = xmr.Items(
         xmr.TEXT,
@@ -60,3 +53,22 @@ def pairs(pictures: list[Path]) -> xmr.Pairs:
         labels=np.repeat(np.eye(4), 2, axis=0),
     )
     return xmr.Pairs(images, texts, np.array([[i // 2, i] for i in range(8)]), names, "colours")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy plugin installed, for this process and for those it starts."""
+    with toy_installed(monkeypatch):
+        yield
+
+
+@pytest.fixture
+def pictures(pairs: xmr.Pairs) -> list[Path]:
+    """Four files: red, green, blue, white."""
+    return list(pairs.images.data)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> xmr.Pairs:
+    """Four images, two texts each; one label a colour; red and green are for training."""
+    return colour_pairs(tmp_path)

@@ -18,14 +18,15 @@
 
     SkippedSpaceWarning (UserWarning)  a space that cannot be loaded, left out of work on all spaces
 
-A message says what was got, what was wanted, and what to do. Catch `XmrError` to catch them all.
+A message says what was got, what was wanted, and what to do. Catch `XmrError` to catch them all. `Finding` is what
+`doctor` returns instead of raising it.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "DataError",
     "DiskFullError",
     "DuplicateComponentError",
+    "Finding",
     "LockedError",
     "MissingVectorError",
     "NotFittedError",
@@ -137,6 +139,27 @@ def not_written(file: Path, error: OSError, hint: str = "") -> StorageError:
         told = f"{file}: the disk is full ({error.strerror}); free some space and try again"
         return DiskFullError(f"{told}; {hint}" if hint else told)
     return StorageError(f"{file}: cannot be written: {error}{f'; {hint}' if hint else ''}")
+
+
+class Finding(str):
+    """One fault that `doctor` found, as a sentence: what is wrong, and what to do about it.
+
+    `mend` repairs it inside a transaction; None if only a person can. `mended` is True once it was repaired.
+    """
+
+    mend: Callable[[], object] | None
+    mended: bool
+
+    def __new__(cls, sentence: str, mend: Callable[[], object] | None = None) -> Finding:
+        """A finding that `mend` repairs."""
+        made = super().__new__(cls, sentence)
+        made.mend, made.mended = mend, False
+        return made
+
+    @property
+    def repairable(self) -> bool:
+        """True if `doctor(repair=True)` repairs it."""
+        return self.mend is not None
 
 
 def named(keys: Sequence[str], most: int = 5) -> str:

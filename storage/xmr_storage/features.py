@@ -15,12 +15,12 @@ from xmr_storage.quoting import identifier
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
 
-__all__ = ["get", "put", "tables", "vector_widths", "vectors_name"]
+__all__ = ["get", "put", "tables", "vector_widths", "vectors_name", "width"]
 
 
 def tables(con: Connection) -> list[str]:
     """The tables of features and of named vectors; a user's own `feature_...` is not one."""
-    return [table for table in con.tables("feature_", "vector_") if _dim(con, table)]
+    return [table for table in con.tables("feature_", "vector_") if width(con, table)]
 
 
 def vectors_name(modality: str, name: str) -> str:
@@ -31,7 +31,7 @@ def vectors_name(modality: str, name: str) -> str:
 def vector_widths(con: Connection, modality: str) -> dict[str, int]:
     """The names of the ready-made vectors of a modality, and their dimensions."""
     prefix = vectors_name(modality, "")
-    return {table.removeprefix(prefix): _dim(con, table) for table in con.tables(prefix) if _dim(con, table)}
+    return {table.removeprefix(prefix): width(con, table) for table in con.tables(prefix) if width(con, table)}
 
 
 def get(con: Connection, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -39,7 +39,7 @@ def get(con: Connection, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArra
     from xmr_storage.arrow import vectors_of_column
 
     table = _table_name(extractor)
-    dim = _dim(con, table)
+    dim = width(con, table)
     have = np.zeros(len(ids), bool)
     if not dim:
         return have, np.zeros((0, 0), np.float32)
@@ -62,7 +62,7 @@ def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArra
 
     table, dim = _table_name(extractor), vectors.shape[1]
     with con.transaction(counted=False):
-        stored = _dim(con, table)
+        stored = width(con, table)
         if stored not in (0, dim):
             raise DataError(f"features of {extractor}: expected {stored} dimensions, got {dim}")
         if not stored:
@@ -74,6 +74,7 @@ def _table_name(extractor: str) -> str:
     return identifier(extractor if extractor.startswith("vector_") else f"feature_{extractor}", "extractor")
 
 
-def _dim(con: Connection, table: str) -> int:
+def width(con: Connection, table: str) -> int:
+    """The dimensions of a table's vectors; 0 where it holds none."""
     found = re.fullmatch(r"FLOAT\[(\d+)\]", con.columns(table).get("vector", ""))
     return int(found[1]) if found else 0

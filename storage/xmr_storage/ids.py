@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from xmr_storage.connection import Connection
 
-__all__ = ["count_ids", "highest_id", "ids_of", "next_id", "wanted"]
+__all__ = ["count_ids", "highest_id", "highest_in_use", "ids_of", "next_id", "wanted"]
+
+LARGEST = (1 << 63) - 1  # of a BIGINT
 
 
 def next_id(con: Connection) -> int:
@@ -29,7 +31,10 @@ def next_id(con: Connection) -> int:
 
 
 def count_ids(con: Connection) -> None:
-    """Set the counter by what is there: in an older library, or one that was restored."""
+    """Set the counter by what is there: in an older library, one that was restored, or one that was damaged."""
+    for (value,) in con.rows("SELECT value FROM xmr.meta WHERE key = 'next_id'"):
+        if not value.isdecimal() or int(value) > LARGEST:
+            con.execute("DELETE FROM xmr.meta WHERE key = 'next_id' AND value = $1", [value])
     top = highest_id(con) + 1
     con.execute("DELETE FROM xmr.meta WHERE key = 'next_id'")
     con.execute("INSERT INTO xmr.meta (key, value) VALUES ('next_id', $1)", [str(top)])
@@ -37,8 +42,13 @@ def count_ids(con: Connection) -> None:
 
 def highest_id(con: Connection) -> int:
     """The highest id that is in use, or was when an item was last deleted; -1 where there is none. It reads all ids."""
+    ((top,),) = con.rows("SELECT max(CAST(value AS BIGINT)) - 1 FROM xmr.meta WHERE key = 'next_id'")
+    return max(highest_in_use(con), -1 if top is None else int(top))
+
+
+def highest_in_use(con: Connection) -> int:
+    """The highest id of an item or a code; -1 where there is none. It reads all ids."""
     used = [f"SELECT max(item_id) AS top FROM xmr.{table}" for table in ("items", *code_tables(con))]
-    used.append("SELECT CAST(value AS BIGINT) - 1 AS top FROM xmr.meta WHERE key = 'next_id'")
     ((top,),) = con.rows(f"SELECT coalesce(max(top), -1) FROM ({' UNION ALL '.join(used)}) AS used")
     return int(top)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from xmr_storage.connection import Connection
 
-__all__ = ["CATALOG", "column", "fit_columns", "make_catalog", "names", "update"]
+__all__ = ["CATALOG", "catalog", "column", "fit_columns", "make_catalog", "names", "update"]
 
 CATALOG = ("item_id", "modality", "key", "source", "text")  # the columns of xmr.catalog before the user's
 RESERVED = ("item_id", "modality", "key", "content", "source", "text", "data")

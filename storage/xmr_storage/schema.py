@@ -13,7 +13,7 @@ from sqlalchemy import REAL, BigInteger, Boolean, Column, Double, Integer, Large
 from sqlalchemy.dialects import registry
 from sqlalchemy.schema import CreateTable
 
-__all__ = ["FORMAT_VERSION", "SCHEMA", "TABLES", "ddl"]
+__all__ = ["FIRST", "FORMAT_VERSION", "LATER", "SCHEMA", "TABLES", "ddl"]
 
 SCHEMA = "xmr"
 FORMAT_VERSION = 2  # of everything below; a file of a higher one is refused, of a lower one migrated
@@ -154,6 +154,9 @@ TABLES: dict[str, Table] = {
         _table("metrics", _text("run_id"), _text("what"), _int("step"), _text("name"), Column("value", Double)),
     )
 }
+
+FIRST = {"meta", "items", "metadata", "pairs", "labels", "spaces", "parts", "tensors", "runs", "metrics"}
+LATER = TABLES.keys() - FIRST  # what older files lack, and can be read without
 
 
 def ddl(present: Collection[str] = (), dialect: str = "postgresql", schemas: bool = True) -> Iterator[str]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from xmr_storage.records import ANSWERER, answerers, find, records
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
+    from xmr_storage.orphans import Orphans
 
 __all__ = ["SqlSpaces"]
 
@@ -35,6 +37,7 @@ class SqlSpaces(Store):
     """The part of a store that keeps spaces. The four methods on code tables are there for a database to extend."""
 
     db: Connection
+    _orphans: Orphans = MappingProxyType({})  # codes that are not read, in a library that is open for reading only
 
     def _make_codes(self, space: SpaceRecord) -> None:
         """Make the empty table of codes of a new version, and what the database needs beside it."""
@@ -92,8 +95,12 @@ class SqlSpaces(Store):
 
     def _put_coded(self, space: SpaceRecord) -> None:
         """Write a space that searches, without its parts, and an empty table of codes."""
-        layout = space.code_layout
         self._make_codes(space)
+        self.insert_space(space)
+
+    def insert_space(self, space: SpaceRecord) -> None:
+        """Write the row of a space that searches, not published."""
+        layout = space.code_layout
         self.db.execute(
             "INSERT INTO xmr.spaces VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, FALSE)",
             [
@@ -101,6 +108,15 @@ class SqlSpaces(Store):
                 *(layout.name, layout.dim, layout.columns[0].bits or 0, space.seed, now()),
             ],
         )
+
+    def remake_codes(self, space: SpaceRecord) -> None:
+        """Make an empty table of codes in the place of one that is gone or damaged, and what stands beside it."""
+        form = stored.forms(self.db, space.name).get(space.version)
+        with self.db.transaction():
+            self._drop_codes(space.name, [space.version], space.published)
+            self._make_codes(dataclasses.replace(space, form=form))
+            if space.published:
+                self.publish(space.name, space.version)
 
     def publish(self, name: str, version: int) -> None:
         space = find(self.db, name, version)
@@ -151,10 +167,15 @@ class SqlSpaces(Store):
             stored.put(self.db, name, version, modality, codes)
 
     def get_codes(self, name: str, version: int, modality: str, ids: NDArray[np.int64] | None = None) -> Codes:
-        return stored.get(self.db, find(self.db, name, version), modality, ids)
+        codes, gone = (
+            stored.get(self.db, find(self.db, name, version), modality, ids),
+            self._orphans.get((name, version)),
+        )
+        return codes if gone is None else codes.take(~np.isin(codes.ids, gone))
 
     def coded_ids(self, name: str, version: int, modality: str) -> NDArray[np.int64]:
-        return stored.coded_ids(self.db, name, version, modality)
+        ids, gone = stored.coded_ids(self.db, name, version, modality), self._orphans.get((name, version))
+        return ids if gone is None else ids[~np.isin(ids, gone)]
 
     def put_attention(self, name: str, version: int, rows: AttentionRows) -> None:
         import pyarrow as pa

@@ -14,14 +14,15 @@ and extends, where the database can do it, `_publish_codes` (codes in its own SQ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from xmr_core.errors import StorageError
+from xmr_core.errors import Finding, StorageError
 from xmr_core.store import Changes
-from xmr_storage import checks, history, metadata, migrations, revisions, transfer
+from xmr_storage import checks, history, metadata, migrations, orphans, revisions, transfer
 from xmr_storage.connection import Connection
 from xmr_storage.ids import count_ids
 from xmr_storage.items import SqlItems
@@ -55,19 +56,21 @@ class SqlStore(SqlItems, SqlSpaces):
         return self
 
     def _prepare(self) -> None:
-        from xmr_storage.schema import FORMAT_VERSION, TABLES
+        from xmr_storage.schema import FORMAT_VERSION, LATER
 
         tables = self.db.tables()
         if "meta" in tables:
             found = migrations.format_of(self.db)
             if self.read_only:
+                self._orphans = orphans.find(self.db)
                 return
             if found < FORMAT_VERSION:
                 migrations.migrate(self.db)
-            elif TABLES.keys() - tables:  # made before these tables were thought of
+            elif LATER - set(tables):  # made before these tables were thought of
                 migrations.make_tables(self.db)
             if not revisions.read(self.db):
                 migrations.start_counting(self.db)
+            orphans.delete(self.db)
             return
         if tables:
             raise StorageError(f"{self.url}: its schema xmr holds other tables; no library can be made in it")
@@ -104,7 +107,9 @@ class SqlStore(SqlItems, SqlSpaces):
 
     def revision(self) -> int:
         changing = self.db.changing
-        return self.db.revision() if changing is None or not changing.notes else changing.seen
+        if changing is None or not changing.notes:
+            return self.db.revision() + bool(self._orphans)  # what was saved of the revision itself still has them
+        return changing.seen
 
     def changes(self, name: str, version: int, modality: str, since: int) -> Changes | None:
         news = self._since(since)
@@ -117,7 +122,7 @@ class SqlStore(SqlItems, SqlSpaces):
     def _since(self, since: int) -> history.News | None:
         """What happened since a revision, read once for all spaces. Inside a transaction it is not written yet."""
         changing, revision = self.db.changing, self.revision()
-        if changing is not None and changing.notes:
+        if self._orphans or (changing is not None and changing.notes):
             return None
         if (since, revision) != self._asked:
             self._news = history.news(self.db, since)
@@ -154,9 +159,15 @@ class SqlStore(SqlItems, SqlSpaces):
             metadata.make_catalog(self.db)
             self.republish()
 
-    def doctor(self) -> Iterator[str]:
-        yield from checks.doctor(self.db)
-        yield from checks.doctor_attention(self.db)
-        for space in self.spaces("answerer"):
-            if [part.role for part in self.load_space(space.name, role="answerer").parts] != ["encoder", "answerer"]:
-                yield f"the parts of answerer {space.name!r} are damaged; drop it, and learn again"
+    def doctor(self) -> Iterator[Finding]:
+        for finding in self._findings():
+            yield Finding(finding, partial(self._mend, finding.mend)) if finding.mend else finding
+
+    def _findings(self) -> Iterator[Finding]:
+        """What is wrong, for a database to extend."""
+        return checks.doctor(self)
+
+    def _mend(self, mend: Callable[[], object]) -> None:
+        with self.transaction():
+            self.db.noted.unknown()  # codes, links and names may all be others now
+            mend()

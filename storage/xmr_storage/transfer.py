@@ -7,13 +7,15 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmr_core.errors import SchemaVersionError, StorageError, not_written
 from xmr_storage import migrations
+from xmr_storage.codes import table_name
 from xmr_storage.quoting import identifier, quoted
+from xmr_storage.records import records
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
@@ -103,7 +105,7 @@ def restore(con: Connection, folder: Path) -> None:
 
     Only data is read, no SQL.
     """
-    from xmr_storage.schema import FORMAT_VERSION, TABLES
+    from xmr_storage.schema import FIRST, FORMAT_VERSION, TABLES
 
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
@@ -115,6 +117,7 @@ def restore(con: Connection, folder: Path) -> None:
             f"{folder}: exported with format {version}, this version knows formats up to {FORMAT_VERSION}; "
             "upgrade xmr to restore it: pip install --upgrade xmr"
         )
+    _require_all(folder, FIRST - tables.keys())
     with con.transaction():
         con.execute("DELETE FROM xmr.migrations")  # those of the export are the library's
         for table, columns in tables.items():
@@ -130,6 +133,17 @@ def restore(con: Connection, folder: Path) -> None:
             con.execute(f"DELETE FROM xmr.{table}")
             con.read(table, folder / f"{table}.parquet", kinds)
         migrations.migrate(con)
+        codes = {table_name(space.name, space.version) for space in records(con)}
+        _require_all(folder, codes - set(con.tables()))
+
+
+def _require_all(folder: Path, lacking: Collection[str]) -> None:
+    """Raise StorageError where an export lacks tables: half a library would seem whole."""
+    if lacking:
+        raise StorageError(
+            f"{folder} is not a whole export: its {MANIFEST} lacks {', '.join(sorted(lacking))}; "
+            "restore another copy of it, or export the library again"
+        )
 
 
 def _plain_type(kind: str) -> str:

@@ -412,6 +412,15 @@ def test_doctor_finds_nothing_in_a_sound_library_and_something_in_a_broken_one(f
     assert "pairs refer to an item that does not exist" in run("doctor", file, code=1).stdout
 
 
+def test_doctor_repairs_what_it_can_and_prints_what_is_left(file: Path) -> None:
+    run("sql", file, "DELETE FROM xmr.items WHERE key = 'red'", "--write")
+    run("sql", file, "UPDATE xmr.items SET key = 'white' WHERE key = 'blue'", "--write")
+    done = run("doctor", file, "--repair", "--json", code=1)
+    assert "repaired: 2 pairs refer to an item that does not exist; repair deletes them" in done.stderr
+    (left,) = json.loads(done.stdout)
+    assert left.startswith("1 keys of one modality are there twice; ")
+
+
 # keeping
 
 

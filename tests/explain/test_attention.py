@@ -198,8 +198,8 @@ def test_it_is_exported_and_restored(db: xmr.Library, tmp_path: Path) -> None:
 def test_the_doctor_finds_attention_of_nobody(db: xmr.Library) -> None:
     db.sql("INSERT INTO xmr.attention VALUES (999, 'nowhere', 1, 1, 0, 'a', 1)")
     assert db.doctor() == [
-        "1 rows of attention refer to an item that does not exist",
-        "1 rows of attention refer to a space that does not exist",
+        "1 rows of attention refer to an item that does not exist; repair deletes them",
+        "1 rows of attention refer to a space that does not exist; repair deletes them",
     ]
 
 

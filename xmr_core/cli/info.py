@@ -227,18 +227,29 @@ def _options(entry: Entry) -> list[dict[str, Any]]:
 
 
 @app.command(rich_help_panel=LOOK)
-def doctor(file: File, as_json: Json = False) -> None:
-    """Say what does not fit together in a library; nothing where all is well. Exit code 1 where something is found.
+def doctor(
+    file: File,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what follows from the rest of the library.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Compare all content with its hashes: slow.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check for inconsistencies in a library; exit code 1 if any are found, or are left after a repair.
 
     Examples:
 
       xmr doctor my.duckdb && echo well
+
+      xmr doctor my.duckdb --repair
     """
-    with opened(file) as db:
-        found = db.doctor()
+    with opened(file, write=repair) as db:
+        found = db.doctor(repair, thorough)
+    left = [finding for finding in found if not finding.mended]
+    for finding in found:
+        if finding.mended:
+            typer.echo(f"repaired: {finding}", err=True)
     if as_json:
-        printing.as_json(found)
+        printing.as_json(left)
     else:
-        typer.echo("\n".join(found) if found else f"{file}: all is well")
-    if found:
+        typer.echo("\n".join(left) if left else f"{file}: all is well")
+    if left:
         raise typer.Exit(1)

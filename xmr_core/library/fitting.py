@@ -26,7 +26,7 @@ from xmr_core.search.condition import Condition, Where, as_condition
 from xmr_core.store import SpaceRecord, Store
 from xmr_core.types import Codes, Int, Pairs
 
-__all__ = ["encode_missing", "fit", "new_version", "put_space", "refresh", "resumable"]
+__all__ = ["codes_of_items", "encode_missing", "fit", "new_version", "put_space", "refresh", "resumable"]
 
 AUTO = "auto"  # the name of a space whose recipe was chosen
 BLOCK = 4096  # items that are encoded and stored at once
@@ -130,7 +130,7 @@ def _encoded(store: Store, pipeline: Pipeline) -> _Encoded:
     blocks = [
         (modality, codes)
         for modality in pipeline.modalities
-        for codes in _codes(store, pipeline, modality, store.ids(modality), {})
+        for codes in codes_of_items(store, pipeline, modality, store.ids(modality), {})
     ]
     return _Encoded(revision, blocks)
 
@@ -146,7 +146,7 @@ def _put_all(session: Session, name: str, version: int, pipeline: Pipeline, enco
         session.store.put_codes(name, version, modality, codes)
 
 
-def _codes(
+def codes_of_items(
     store: Store, pipeline: Pipeline, modality: str, ids: NDArray[np.int64], uncoded: dict[str, str]
 ) -> Iterator[Codes]:
     """The codes of items, block by block; items that lack a ready-made vector have none, and are noted in `uncoded`."""
@@ -215,5 +215,5 @@ def _missing(
     """The codes that items lack in a space, block by block, and their modality."""
     for modality in space.pipeline.modalities:
         missing = _lacking(store, space.record, modality, None if among is None else among.get(modality))
-        for codes in _codes(store, space.pipeline, modality, missing, uncoded):
+        for codes in codes_of_items(store, space.pipeline, modality, missing, uncoded):
             yield codes, modality

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xmr_core.datasets.readers import Source
+from xmr_core.errors import Finding
 from xmr_core.explain.attention import Attention
 from xmr_core.images import Images
 from xmr_core.library import (
+    checkup,
     comparison,
     evaluation,
     fitting,
@@ -364,6 +366,11 @@ class Library:
         """Reclaim disk space from deleted items; bytes before and after."""
         return self.store.compact()
 
-    def doctor(self) -> list[str]:
-        """Check for inconsistencies in the file; one sentence each, an empty list if there are none."""
-        return maintenance.doctor(self._session)
+    def doctor(self, repair: bool = False, thorough: bool = False) -> list[Finding]:
+        """Check for inconsistencies; one sentence each that says what is wrong and what to do, none if all is well.
+
+        `repair` mends what can be derived from the rest (views, macros, codes, rows of items that are gone), in one
+        transaction, and returns what was found before; `mended` tells which of it is no longer there. Items are never
+        deleted. `thorough` reads every image, text and vector, and compares it with the hash under which it is stored.
+        """
+        return checkup.doctor(self._session, repair, thorough)

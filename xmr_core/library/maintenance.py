@@ -1,20 +1,19 @@
-"""Spaces and whole files: publishing, dropping, SQL with live functions, export, restore, compaction, checks."""
+"""Spaces and whole files: publishing, dropping, SQL with live functions, export, restore, compaction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from xmr_core.errors import StorageError, XmrError
+from xmr_core.errors import StorageError
 from xmr_core.library import saved
-from xmr_core.library.drift import drift
 from xmr_core.library.fitting import encode_missing
 from xmr_core.library.live import LiveSession
 from xmr_core.library.session import Session
 from xmr_core.types import Head
 
-__all__ = ["doctor", "drop", "export", "publish", "register", "restore", "sql"]
+__all__ = ["drop", "export", "publish", "register", "restore", "sql"]
 
 
 def publish(session: Session, name: str, version: int) -> None:
@@ -57,20 +56,3 @@ def export(session: Session, folder: str | Path) -> Path:
 def restore(session: Session, folder: str | Path) -> None:
     """See `Library.restore`."""
     session.store.restore(Path(folder))
-
-
-def doctor(session: Session) -> list[str]:
-    """See `Library.doctor`."""
-    found = list(session.store.doctor())
-    for role in get_args(Head):
-        for name in session.published(role):
-            try:
-                space = session.space(name, role=role)
-                if role == "indexer":
-                    with session.run():
-                        found += drift(session.store, space)
-            except StorageError as error:  # codes that are gone: the store has said so
-                found += [] if found else [str(error)]
-            except XmrError as error:
-                found.append(f"{error}; its codes stay, and SQL can search them" if role == "indexer" else str(error))
-    return found

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.components import Provider
-from xmr_core.errors import StorageError
+from xmr_core.errors import Finding, StorageError
 from xmr_core.search.condition import Condition, Where
 from xmr_core.search.live import Live
 from xmr_core.store.records import AttentionRows, Changes, ItemRows, RunRecord, SpaceRecord
@@ -370,8 +370,8 @@ class Store(ABC):
         raise self._lacks("compaction")
 
     @abstractmethod
-    def doctor(self) -> Iterator[str]:
-        """A sentence for every inconsistency; none where all is well."""
+    def doctor(self) -> Iterator[Finding]:
+        """What is inconsistent in the database, without changing it; what only the library can see is not included."""
 
     def _lacks(self, what: str) -> StorageError:
         return StorageError(f"{self.url}: the store {self.name!r} does not support {what}")

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from xmr_core.store import SpaceRecord
     from xmr_storage.connection import Connection
+    from xmr_storage.duckdb.searches import Macro
 
 __all__ = [
     "drop",
+    "family_statements",
     "forget_macros",
     "library_id",
     "macros_are_current",
@@ -26,7 +28,9 @@ __all__ = [
     "publish",
     "remember_macros",
     "side_tables",
+    "statements",
     "tables_of",
+    "views",
 ]
 
 
@@ -73,21 +77,16 @@ def publish(con: Connection, space: SpaceRecord) -> None:
     A version that was stored before spaces described themselves, or by a database that makes no tables beside codes,
     gets its form from its indexer, if that is installed.
     """
-    from xmr_storage.duckdb import macros
-
     forms = codes.forms(con, space.name)
     known = forms.get(space.version)
     present = con.tables()
     complete = all(f"{table}_{space.name}_v{space.version:d}" in present for table in (known.tables if known else ()))
     if space.version not in forms or not complete:
-        known = forms[space.version] = legacy.form_of(space)
+        known = legacy.form_of(space)
         if known is not None:
             _make_beside(con, space, known)
         codes.describe(con, space, known)
-    statements = macros.space_statements(
-        space.name, space.version, space.code_layout, known, _views(forms), space.metric, library_id(con)
-    )
-    for statement in statements:
+    for statement in statements(con, space):
         con.execute(statement)
     _keep_families(con)
 
@@ -105,19 +104,27 @@ def _keep_families(con: Connection, without: str | None = None) -> None:
     """Make the macros of the families that published spaces belong to, and drop those of no space any more."""
     from xmr_storage.duckdb import macros
 
-    published = [space for space in records(con) if space.published and space.name != without]
-    wanted = macros.families(
-        (one.name, one.code_layout, codes.forms(con, one.name).get(one.version), one.metric) for one in published
-    )
-    present = _present_families(con)
+    wanted, present = _families(con, without), _present_families(con)
+    published = [space.name for space in records(con) if space.published and space.name != without]
     for name in present - wanted.keys():
-        for statement in macros.drop_family(name, [space.name for space in published]):
+        for statement in macros.drop_family(name, published):
             con.execute(statement)
     for name in wanted.keys() - present:
         for macro in wanted[name]:
             for statement in macro.statements():
                 con.execute(statement)
     con.execute(macros.published_view([space.name for space in published if con.columns(f"about_{space.name}")]))
+
+
+def _families(con: Connection, without: str | None = None) -> dict[str, list[Macro]]:
+    """The macros of the families that published spaces belong to."""
+    from xmr_storage.duckdb import macros
+
+    return macros.families(
+        (one.name, one.code_layout, codes.forms(con, one.name).get(one.version), one.metric)
+        for one in records(con)
+        if one.published and one.name != without
+    )
 
 
 def _present_families(con: Connection) -> set[str]:
@@ -159,7 +166,23 @@ def remember_macros(con: Connection) -> None:
     con.execute("INSERT INTO xmr.meta (key, value) VALUES ('macros', $1)", [macros.generation()])
 
 
-def _views(forms: Mapping[int, SqlForm | None]) -> list[str]:
+def statements(con: Connection, space: SpaceRecord) -> list[str]:
+    """The statements of the views and macros of a version that describes itself."""
+    from xmr_storage.duckdb import macros
+
+    forms = codes.forms(con, space.name)
+    form = forms.get(space.version)
+    return macros.space_statements(
+        space.name, space.version, space.code_layout, form, views(forms), space.metric, library_id(con)
+    )
+
+
+def family_statements(con: Connection) -> list[str]:
+    """The statements of the macros of all families that published spaces belong to."""
+    return [one for family in _families(con).values() for macro in family for one in macro.statements()]
+
+
+def views(forms: Mapping[int, SqlForm | None]) -> list[str]:
     """The views that any version of a space may have beside its codes."""
     kinds = ("point", *legacy.TABLES, *(view for form in forms.values() if form for view in form.views))
     return list(dict.fromkeys(kinds))
@@ -171,7 +194,7 @@ def drop(con: Connection, name: str, versions: Iterable[int], published: bool) -
 
     forms, versions = codes.forms(con, name), list(versions)
     if published:
-        for statement in macros.drop_statements(name, _views(forms)):
+        for statement in macros.drop_statements(name, views(forms)):
             con.execute(statement)
     for version in versions:
         for table in tables_of(name, version, forms.get(version)):

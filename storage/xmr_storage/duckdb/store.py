@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.errors import DataError, StorageError, XmrError
+from xmr_core.errors import DataError, Finding, StorageError, XmrError
 from xmr_core.search.condition import Condition
 from xmr_core.store import Live, SpaceRecord
+from xmr_storage import orphans
 from xmr_storage.duckdb import codes
 from xmr_storage.duckdb.connection import DuckDBConnection
 from xmr_storage.duckdb.instances import first_line
@@ -183,6 +184,14 @@ class DuckDBStore(SqlStore):
     def _drop_codes(self, name: str, versions: Iterable[int], published: bool) -> None:
         codes.drop(self.db, name, versions, published)
 
+    def _findings(self) -> Iterator[Finding]:
+        from xmr_storage.duckdb import checks
+
+        found = list(super()._findings())
+        yield from found
+        if not any(finding.startswith("the table") for finding in found):
+            yield from checks.findings(self)
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
         """A DuckDB relation, or None where the statement gives no rows."""
         import duckdb
@@ -220,6 +229,7 @@ class DuckDBStore(SqlStore):
                 if done == "anything":
                     self.db.noted.use(np.array([highest_id(self.db)]))
                     self.db.noted.unknown()
+                    orphans.delete(self.db)
 
     def live(self, connection: Any, live: Live) -> None:
         from xmr_storage.duckdb.live import LiveLibrary, attach
