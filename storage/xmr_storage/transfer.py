@@ -108,6 +108,8 @@ def restore(con: Connection, folder: Path) -> None:
     from xmr_storage.schema import FIRST, FORMAT_VERSION, TABLES
 
     try:
+        if (folder / MANIFEST).exists() and not (folder / MANIFEST).is_file():  # reading a pipe never ends
+            raise StorageError(f"{folder} is no export of a library: its {MANIFEST} is not a file")
         manifest = json.loads((folder / MANIFEST).read_text())
         version, tables = manifest["format_version"], {key: dict(kinds) for key, kinds in manifest["tables"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -316,6 +317,8 @@ def _key_of(value: Any, image: Any) -> str:
         return str(value["path"])
     if isinstance(image, Path):
         return str(value)
+    if not isinstance(image, bytes) and not hasattr(image, "tobytes"):  # told by `_fault`
+        return repr(image)[:40]
     return "" if image is None else hashlib.sha256(_bytes_of(image)).hexdigest()[:16]
 
 
@@ -329,7 +332,7 @@ def _fault(image: Any, there: dict[Path, bool]) -> str | None:
         return "no image"
     if isinstance(image, Path):
         if image not in there:
-            there[image] = image.is_file()
+            there[image] = os.path.isfile(image)  # noqa: PTH113 (False for a name too long)
         return None if there[image] else "no such image"
     return None if hasattr(image, "tobytes") or isinstance(image, bytes) else f"not an image: {type(image).__name__}"
 

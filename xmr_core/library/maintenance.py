@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,22 @@ def register(session: Session, connection: Any) -> None:
 
 def export(session: Session, folder: str | Path) -> Path:
     """See `Library.export`."""
-    if not isinstance(folder, (str, Path)) or not str(folder).strip() or "\0" in str(folder):
-        raise StorageError(f"export: expected the path of a new folder, got {folder!r}")
-    folder = Path(folder)
+    folder = _folder("export", folder)
     session.store.export(folder)
     return folder
 
 
 def restore(session: Session, folder: str | Path) -> None:
     """See `Library.restore`."""
-    session.store.restore(Path(folder))
+    session.store.restore(_folder("restore", folder))
+
+
+def _folder(verb: str, folder: str | Path) -> Path:
+    """The path of a folder, if it can be one. Raises StorageError."""
+    try:
+        if isinstance(folder, (str, Path)) and str(folder).strip() and "\0" not in str(folder):
+            os.fsencode(folder)
+            return Path(folder)
+    except UnicodeEncodeError:
+        pass
+    raise StorageError(f"{verb}: expected the path of a {'new ' if verb == 'export' else ''}folder, got {folder!r}")

@@ -262,6 +262,8 @@ def search(
     k = 10 if k is None and within is None else k
     k, within = check_search(k, within)
     rerank = reranking.check_rerank(rerank, k, within)
+    if modality is not None and not isinstance(modality, str):
+        raise DataError(f"modality: expected {IMAGE!r} or {TEXT!r}, got {modality!r}")
     condition = None if where is None else as_condition(where)
     loaded = session.space(space)
     with session.run():

@@ -131,6 +131,8 @@ class Session:
 
     def space(self, name: str | None = None, version: int | None = None, role: Head = "indexer") -> Space:
         """A space, loaded once: the only one of that role without a name, the published version without a version."""
+        if name is not None and not isinstance(name, str):
+            raise DataError(f"space: expected a name, got {name!r}")
         with self._alone():
             self.follow()
             found = self._spaces.get((role, name, version))

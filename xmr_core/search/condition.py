@@ -173,6 +173,8 @@ def _bound(value: object) -> Bound:
         raise DataError(f"where: the value {value!r} is not valid Unicode")
     if isinstance(value, int) and not -(1 << 127) <= value < 1 << 127:
         raise DataError(f"where: the value {value!r} has more than 128 bits")
+    if isinstance(value, Decimal) and value.is_snan():
+        raise DataError("where: a signaling NaN compares with nothing; use IS NULL or isnan() in the condition")
     if value is None or isinstance(value, (bool, int, float, str, bytes, date, time, Decimal)):
         return value
     raise DataError(f"where: expected texts, numbers or dates as values, got {type(value).__name__} {value!r}")

@@ -113,7 +113,7 @@ def _keep_families(con: Connection, without: str | None = None) -> None:
         for macro in wanted[name]:
             for statement in macro.statements():
                 con.execute(statement)
-    con.execute(macros.published_view([space.name for space in published if con.columns(f"about_{space.name}")]))
+    con.execute(macros.published_view([name for name in published if con.columns(f"about_{name}")]))
 
 
 def _families(con: Connection, without: str | None = None) -> dict[str, list[Macro]]:

@@ -144,6 +144,8 @@ class DuckDBConnection(Connection):
         except UnicodeEncodeError as error:
             raise DataError(f"text is not valid Unicode: {error}") from error
         except RuntimeError as error:
+            if str(error).startswith("Unable to cast Python instance"):  # of text that is not valid Unicode
+                raise DataError("a parameter cannot be given to DuckDB: it is not valid Unicode") from error
             if str(error) != "Query interrupted":
                 raise
             _stop(used or self._opened[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -51,7 +52,7 @@ class DuckDBStore(SqlStore):
         """The library of a file; `:memory:` keeps nothing."""
         path = url.removeprefix("duckdb://").removeprefix("/") if url.startswith("duckdb:///") else url
         if not path.startswith(":memory:"):  # absolute, so that chdir moves nothing and DuckDB sees a file in any name
-            path = os.path.realpath(path)
+            path = _real_path(path)
             if Path(path).name.split(".")[0].lower() == "xmr":
                 raise StorageError(
                     f"{path}: choose another name: in a database called xmr, SQL cannot tell `xmr.` from its schema xmr"
@@ -196,6 +197,8 @@ class DuckDBStore(SqlStore):
         """A DuckDB relation, or None where the statement gives no rows."""
         import duckdb
 
+        if not isinstance(query, str):
+            raise DataError(f"sql: expected the text of a statement, got {type(query).__name__}")
         self._shared = True  # a relation can write too
         cursor = self.db.cursor()
         try:
@@ -279,3 +282,17 @@ class DuckDBStore(SqlStore):
         if self.folder is None:
             return 0, 0
         return compaction.compact(self.db, self.republish)
+
+
+def _real_path(path: str) -> str:
+    """The absolute path of a file, without links. Raises StorageError where it can be none."""
+    try:
+        real = os.path.realpath(path)
+        mode = os.stat(real).st_mode  # noqa: PTH116 (a Path would be made for this alone)
+    except (FileNotFoundError, NotADirectoryError):
+        return real  # which DuckDB makes, or says why it cannot
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path[:200]!r} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for ever
+        raise StorageError(f"{path}: expected a DuckDB file, got a pipe or a device")
+    return real
