@@ -69,7 +69,7 @@ class Adding:
 
     def __init__(self, store: Store, label_names: Sequence[str]) -> None:
         self.store, self.label_names = store, label_names
-        self.next = store.next_id()
+        self.first = self.next = store.next_id()  # ids from the first on are new
         self.keys: set[str] = set()
         self._touched: dict[str, list[Rows]] = {}
 

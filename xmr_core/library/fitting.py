@@ -26,7 +26,7 @@ from xmr_core.search.condition import Condition, Where, as_condition
 from xmr_core.store import SpaceRecord, Store
 from xmr_core.types import Codes, Int, Pairs
 
-__all__ = ["codes_of_items", "encode_missing", "fit", "new_version", "put_space", "refresh", "resumable"]
+__all__ = ["Among", "codes_of_items", "encode_missing", "fit", "new_version", "put_space", "refresh", "resumable"]
 
 AUTO = "auto"  # the name of a space whose recipe was chosen
 BLOCK = 4096  # items that are encoded and stored at once
@@ -146,6 +146,14 @@ def _put_all(session: Session, name: str, version: int, pipeline: Pipeline, enco
         session.store.put_codes(name, version, modality, codes)
 
 
+@dataclass(frozen=True)
+class Among:
+    """Items that may lack codes: ids (n,) by modality, ascending. Those from `fresh` on are new, and have none."""
+
+    ids: Mapping[str, NDArray[np.int64]]
+    fresh: int
+
+
 def codes_of_items(
     store: Store, pipeline: Pipeline, modality: str, ids: NDArray[np.int64], uncoded: dict[str, str]
 ) -> Iterator[Codes]:
@@ -166,13 +174,15 @@ def codes_of_items(
             break
 
 
-def _lacking(store: Store, record: SpaceRecord, modality: str, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _lacking(store: Store, record: SpaceRecord, modality: str, among: Among | None) -> NDArray[np.int64]:
     """The ids of items without a code in a version, of all or of some."""
     if among is None:
-        have, ids = store.coded_ids(record.name, record.version, modality), store.ids(modality)
-    else:
-        have, ids = store.get_codes(record.name, record.version, modality, among).ids, among
-    return np.setdiff1d(ids, have)
+        return np.setdiff1d(store.ids(modality), store.coded_ids(record.name, record.version, modality))
+    ids = among.ids.get(modality, np.empty(0, np.int64))
+    older = ids[ids < among.fresh]
+    if not len(older):
+        return ids
+    return np.setdiff1d(ids, store.get_codes(record.name, record.version, modality, older).ids)
 
 
 def refresh(session: Session) -> int:
@@ -184,13 +194,12 @@ def refresh(session: Session) -> int:
 def encode_missing(
     session: Session,
     uncoded: dict[str, str],
-    among: Mapping[str, NDArray[np.int64]] | None = None,
+    among: Among | None = None,
     name: str | None = None,
 ) -> int:
     """Encode the items that lack codes in a published space, inside a run and a transaction; how many codes.
 
-    `among` are the ids of each modality that may lack one, all without it: then all ids are read. `name` is the space
-    to look at, all without it.
+    `among` are the items that may lack one; without it all ids are read. `name` is the one space to look at.
     Items that cannot have one, for want of a ready-made vector, are noted in `uncoded`, key to reason. A space that
     cannot be loaded, or lacks a package when it encodes, is skipped with a warning.
     """
@@ -209,11 +218,9 @@ def encode_missing(
     return count
 
 
-def _missing(
-    store: Store, space: Space, uncoded: dict[str, str], among: Mapping[str, NDArray[np.int64]] | None
-) -> Iterator[tuple[Codes, str]]:
+def _missing(store: Store, space: Space, uncoded: dict[str, str], among: Among | None) -> Iterator[tuple[Codes, str]]:
     """The codes that items lack in a space, block by block, and their modality."""
     for modality in space.pipeline.modalities:
-        missing = _lacking(store, space.record, modality, None if among is None else among.get(modality))
+        missing = _lacking(store, space.record, modality, among)
         for codes in codes_of_items(store, space.pipeline, modality, missing, uncoded):
             yield codes, modality

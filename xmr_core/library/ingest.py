@@ -11,7 +11,7 @@ from xmr_core.datasets.readers import load
 from xmr_core.errors import ConfigError, DataError, StorageError
 from xmr_core.library import region_cache
 from xmr_core.library.adding import Added, Adding, Upserting
-from xmr_core.library.fitting import encode_missing, new_version, put_space
+from xmr_core.library.fitting import Among, encode_missing, new_version, put_space
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space, check_name
 from xmr_core.recipes import Pipeline, Recipe, as_pipeline
@@ -96,7 +96,7 @@ def encode_added(session: Session, adding: Adding, added: Added, encode: bool) -
     """Give what came or changed codes in every published space; what has none, and why."""
     uncoded: dict[str, str] = {}
     if (added.new or added.updated) and encode:
-        encode_missing(session, uncoded, adding.touched())
+        encode_missing(session, uncoded, Among(adding.touched(), adding.first))
     return Added(uncoded={key: reason for key, reason in uncoded.items() if key in adding.keys})
 
 
