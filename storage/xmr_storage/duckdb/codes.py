@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -95,9 +96,12 @@ def forget_macros(con: Connection) -> None:
     """Drop the macros of all families: they are made again as spaces are published."""
     from xmr_storage.duckdb import macros
 
-    for name in _present_families(con):
+    if not con.rows("SELECT 1 FROM xmr.meta WHERE key = 'macros'"):  # it has none of this kind
+        return
+    for name in _families_in_catalog(con):
         for statement in macros.drop_family(name, ()):
             con.execute(statement)
+    _note_families(con, ())
 
 
 def _keep_families(con: Connection, without: str | None = None) -> None:
@@ -113,6 +117,7 @@ def _keep_families(con: Connection, without: str | None = None) -> None:
         for macro in wanted[name]:
             for statement in macro.statements():
                 con.execute(statement)
+    _note_families(con, wanted)
     con.execute(macros.published_view([name for name in published if con.columns(f"about_{name}")]))
 
 
@@ -128,6 +133,20 @@ def _families(con: Connection, without: str | None = None) -> dict[str, list[Mac
 
 
 def _present_families(con: Connection) -> set[str]:
+    """The families that have macros, as it was noted: to ask the catalog for macros takes as long as to make them."""
+    rows = con.rows("SELECT value FROM xmr.meta WHERE key = 'families'")
+    return set(json.loads(rows[0][0])) if rows else _families_in_catalog(con)
+
+
+def _note_families(con: Connection, names: Iterable[str]) -> None:
+    noted = json.dumps(sorted(names))
+    if con.rows("SELECT 1 FROM xmr.meta WHERE key = 'families'"):
+        con.execute("UPDATE xmr.meta SET value = $1 WHERE key = 'families' AND value <> $1", [noted])
+    else:
+        con.execute("INSERT INTO xmr.meta (key, value) VALUES ('families', $1)", [noted])
+
+
+def _families_in_catalog(con: Connection) -> set[str]:
     rows = con.rows(
         """
         SELECT DISTINCT function_name

@@ -51,8 +51,9 @@ class Instance:
         self.revision: int | None = None
         self.generation = 0
         self.definitions = 0  # grows where tables or columns may have changed
-        self.plain = False  # it was seen that nothing in the file takes the place of what our statements name
-        self.compared = -1  # the generation in which views and macros were found to be ours
+        fresh = path.startswith(MEMORY) or not Path(path).exists()  # a stranger has written nothing in it
+        self.plain = fresh  # it was seen that nothing in the file takes the place of what our statements name
+        self.compared = 0 if fresh else -1  # the generation in which views and macros were found to be ours
         self.handles = 0
         self.connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self.running: list[duckdb.DuckDBPyConnection] = []  # closing one that calls Python would wait for ever

@@ -93,9 +93,12 @@ def attach(connection: duckdb.DuckDBPyConnection, library: LiveLibrary, keep: bo
 
 def _make(connection: Any) -> None:
     """Make the functions and the macros of a database instance, if it has none."""
-    known = "SELECT count(*) FROM duckdb_functions() WHERE function_name = $1"
+    known = connection.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_name IN (SELECT unnest($1))",
+        [list(FUNCTIONS)],
+    ).fetchall()
     for name, (function, parameters, returns) in FUNCTIONS.items():
-        if connection.execute(known, [name]).fetchall() == [(0,)]:
+        if (name,) not in known:
             connection.create_function(name, function, parameters, returns, null_handling="special")
     connection.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {LIVE} (READ_WRITE)")
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LIVE}.xmr")
