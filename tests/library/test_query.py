@@ -79,8 +79,8 @@ def test_many_queries_are_encoded_in_blocks_and_once(
     db: xmr.Library, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = db.search(image=pictures, k=3, space="looking", rerank=4, explain=True)
-    monkeypatch.setattr("xmr_core.recipes.FIRST", 1)
-    monkeypatch.setattr("xmr_core.recipes.BLOCK_BYTES", 1)
+    monkeypatch.setattr("xmr_core.progress.FIRST", 1)
+    monkeypatch.setattr("xmr_core.progress.BLOCK_BYTES", 1)
     found: list[xmr.Results] = []
     count = encoded(
         "patches", lambda: found.append(db.search(image=pictures, k=3, space="looking", rerank=4, explain=True))

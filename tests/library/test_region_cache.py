@@ -113,7 +113,7 @@ def test_regions_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(xmr.StorageError, match="regions cannot be kept"):
+    with pytest.raises(xmr.StorageError, match="cannot be written.*regions of .* are kept there"):
         Regions(tmp_path / "file" / "patches").append(digests("a"), rows(1))
 
 
@@ -207,8 +207,8 @@ def test_blocks_are_bounded_by_bytes(db: xmr.Library, monkeypatch: pytest.Monkey
 
     db.fit(RECIPE)
     whole = db.encode(text=["a red thing"] * 7, space=None).values
-    monkeypatch.setattr("xmr_core.recipes.FIRST", 2)
-    monkeypatch.setattr("xmr_core.recipes.BLOCK_BYTES", 1)
+    monkeypatch.setattr("xmr_core.progress.FIRST", 2)
+    monkeypatch.setattr("xmr_core.progress.BLOCK_BYTES", 1)
     np.testing.assert_array_equal(db.encode(text=["a red thing"] * 7).values, whole)
 
 

@@ -181,9 +181,9 @@ def test_a_half_written_export_is_removed_and_nothing_else(db: xmr.Library, tmp_
 def test_an_export_that_was_killed_is_removed_at_the_next_open(db: xmr.Library, tmp_path: Path) -> None:
     db.close()
     code = f"""
-        import os, xmr_core as xmr
+        import json, os, types, xmr_core as xmr
         from xmr_storage import transfer
-        transfer.json.dumps = lambda *a, **k: os._exit(0)
+        transfer.json = types.SimpleNamespace(dumps=lambda *a, **k: os._exit(0), loads=json.loads)
         xmr.open({str(tmp_path / "lives.duckdb")!r}, progress=False).export({str(tmp_path / "out")!r})
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=100)

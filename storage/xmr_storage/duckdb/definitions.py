@@ -44,7 +44,12 @@ OF_VERSION = re.compile(r".*_v\d+", re.IGNORECASE)  # the tables of a version of
 READS = re.compile(  # what reads more than the database: a function that does, or a file in the place of a table
     r"""
     \b (read_\w+ | \w*_scan | scan_\w+ | parquet_\w+ | glob | sniff_csv | query | getenv | http\w* | json_execute\w*) \(
-    | \b query_table \( (?! \w+ [,)] ) | (\bFROM | \bJOIN | ,) \s* \(* "[^"]*[./:\\][^"]*"
+    | \b query_table \( (?!
+        \w+ [,)]
+        | regexp_replace \( codes,\ '(\[\^\.\]\*|code_\(\[\^\.\]\*\))\$',\ '\w+?(_\\1)?' \) \)
+        | CASE \s+ WHEN\ \(\(codes\ =\ 'xmr\.\w+'\)\)\ THEN\ \('xmr\.\w+'\)\ ELSE\ codes\ END \)
+    )
+    | (\bFROM | \bJOIN | ,) \s* \(* "[^"]*[./:\\][^"]*"
     """,
     re.IGNORECASE | re.VERBOSE,
 )
