@@ -110,7 +110,7 @@ def sql_type(kind: pa.DataType) -> str:
         return f"STRUCT({', '.join(f'{quoted(field.name)} {sql_type(field.type)}' for field in kind)})"
     if types.is_decimal128(kind):
         return f"DECIMAL({kind.precision},{kind.scale})"
-    return NAMES[kind]
+    return "NULL" if types.is_null(kind) else NAMES[kind]
 
 
 # the types of metadata

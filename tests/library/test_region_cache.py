@@ -113,7 +113,7 @@ def test_regions_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(xmr.StorageError, match="cannot be written.*regions of .* are kept there"):
+    with pytest.raises(xmr.StorageError, match=r"cannot be written.*regions of .* are kept there"):
         Regions(tmp_path / "file" / "patches").append(digests("a"), rows(1))
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmr_core.errors import StorageError
+import numpy as np
+
+from xmr_core.errors import DataError, StorageError
 from xmr_core.library import saved
 from xmr_core.library.fitting import encode_missing
 from xmr_core.library.live import LiveSession
@@ -19,6 +21,7 @@ __all__ = ["drop", "export", "publish", "register", "restore", "sql"]
 
 def publish(session: Session, name: str, version: int) -> None:
     """See `Library.publish`."""
+    _check(name, version)
     with session.change():
         session.store.publish(name, version)
         encode_missing(session, {}, name=name)
@@ -26,11 +29,20 @@ def publish(session: Session, name: str, version: int) -> None:
 
 def drop(session: Session, name: str, version: int | None = None, role: Head = "indexer") -> None:
     """See `Library.drop` and `Library.drop_answerer`."""
+    _check(name, version)
     versions = [record.version for record in session.store.spaces(role) if record.name == name]
     session.store.drop_space(name, version, role)
     session.follow()
     if role == "indexer":
         saved.remove(session.store, name, versions if version is None else [version])
+
+
+def _check(name: object, version: object) -> None:
+    """Raise DataError where these are no name and no version of a space."""
+    if not isinstance(name, str):
+        raise DataError(f"space {name!r}: expected the name of a space")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, (int, np.integer))):
+        raise DataError(f"space {name!r}: expected the number of a version, got {version!r}")
 
 
 def sql(session: Session, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Any:

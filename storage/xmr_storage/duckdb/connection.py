@@ -263,9 +263,9 @@ class DuckDBConnection(Connection):
         self.instance.definitions += 1
 
     def _commit(self) -> None:
-        revision = self.changing.revision if self.changing else None
+        revision, defines = self.changing.revision if self.changing else None, self._defines
         try:
-            if self._defines:
+            if defines:
                 describe(self)
             super()._commit()
         except DiskFullError:  # as it was committed, or as DuckDB then moved the log into the file
@@ -274,7 +274,7 @@ class DuckDBConnection(Connection):
             self.committed(revision)
         finally:
             self._defined()
-        self.instance.tidy()
+        self.instance.tidy(whole=defines)
 
     def _roll_back(self) -> None:
         super()._roll_back()

@@ -138,13 +138,13 @@ class Instance:
                 fresh.replace(self.path)
             self.revision = revision
 
-    def tidy(self) -> None:
-        """Move what was committed from the log into the file, if it is much."""
+    def tidy(self, whole: bool = False) -> None:
+        """Move what was committed from the log into the file, if it is much, or the `whole` of it."""
         try:
             log, file = (Path(f"{self.path}{suffix}").stat().st_size for suffix in (".wal", ""))
         except OSError:  # nothing is in the log, or the database is in memory
             return
-        if log > max(min(LOG, file), file // 50):
+        if whole or log > max(min(LOG, file), file // 50):
             self.checkpoint()
 
     @property

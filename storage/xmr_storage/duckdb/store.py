@@ -199,6 +199,10 @@ class DuckDBStore(SqlStore):
 
         if not isinstance(query, str):
             raise DataError(f"sql: expected the text of a statement, got {type(query).__name__}")
+        if parameters is not None and (
+            isinstance(parameters, (str, bytes)) or not isinstance(parameters, (Sequence, Mapping))
+        ):
+            raise DataError(f"sql: expected parameters as a list or a dict, got {type(parameters).__name__}")
         self._shared = True  # a relation can write too
         cursor = self.db.cursor()
         try:
