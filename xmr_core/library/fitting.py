@@ -38,6 +38,8 @@ def fit(
     """See `Library.fit`."""
     store = session.store
     seed = check_seed(seed)
+    if not isinstance(name, str | None):
+        check_name(name)  # which refuses it
     given = None if recipe is None else as_pipeline(recipe).with_seed(seed)
     require(given.parts if given else ())
     condition = as_condition(where) if where is not None else _training(store)
