@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 CLIENTS := $(addprefix .clients/,duckdb-1.4 duckdb-1.5 duckdb-2.0 sqlalchemy ibis cli)
 WANTED_sqlalchemy := duckdb-engine sqlalchemy

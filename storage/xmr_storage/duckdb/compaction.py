@@ -30,8 +30,9 @@ class ForeignKey(NamedTuple):
 def compact(con: DuckDBConnection, republish: Callable[[], None]) -> tuple[int, int]:
     """Copy everything, your own tables too, into a fresh file and put it in the old one's place.
 
-    The copy is checked by its catalog and row counts before it takes the place. Bytes before and after. Raises
-    StorageError, DiskFullError, and LockedError where another connection of this process is open on the file.
+    The copy is checked by its catalog and row counts before it takes the place, and does so where it is smaller. Bytes
+    before and after. Raises StorageError, DiskFullError, and LockedError where another connection of this process is
+    open on the file.
     """
     path = Path(con.url)
     con.require_writable()
@@ -42,6 +43,8 @@ def compact(con: DuckDBConnection, republish: Callable[[], None]) -> tuple[int, 
             con.execute("CHECKPOINT")
             before = path.stat()
             _copy(con, half_of(path))
+            if half_of(path).stat().st_size >= before.st_size:  # nothing to win, as after a compact that was killed
+                return before.st_size, before.st_size
             con.replace_file(half_of(path), before.st_mtime_ns)
             republish()  # DuckDB's copy has dropped MATERIALIZED from them
             con.execute("CHECKPOINT")
