@@ -138,6 +138,9 @@ class Connection(ABC):
         cannot be told, and they are read each time."""
         return None
 
+    def ending(self, changing: revisions.Changing) -> None:  # noqa: B027 (optional)
+        """What to do as the last of a counted transaction: what is derived from the codes follows them."""
+
     def committed(self, revision: int) -> None:  # noqa: B027 (optional)
         """What to do once a change is committed, while `writer` is still held."""
 
@@ -160,6 +163,7 @@ class Connection(ABC):
             try:
                 yield
                 if self._depth == 1 and self.changing is not None:
+                    self.ending(self.changing)
                     self.changing.write(self)
             except BaseException:
                 self._depth -= 1

@@ -121,6 +121,16 @@ class Changing:
         self.notes += 1
         self._unknown.add((space, version))
 
+    def touched(self, space: str, version: int) -> NDArray[np.int64] | None:
+        """Ascending, the ids whose codes of a version came or went; None where those of any may have."""
+        if {("", 0), (space, 0), (space, version)} & self._unknown:
+            return None
+        ids = [np.empty(0, np.int64)]
+        for noted in (self._came, self._went):
+            for (name, number, _), own in noted.items():
+                ids += own if (name, number) in (("", 0), (space, version)) else []
+        return np.unique(np.concatenate(ids))
+
     def links(self) -> None:
         """Links came or went."""
         self.notes += 1

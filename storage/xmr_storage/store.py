@@ -147,7 +147,11 @@ class SqlStore(SqlItems, SqlSpaces):
 
     def export(self, folder: Path) -> None:
         """Write a Parquet file a table; any `SqlStore` can restore them."""
-        transfer.export(self.db, folder, self.folder)
+        transfer.export(self.db, folder, self.folder, self._derived_tables())
+
+    def _derived_tables(self) -> list[str]:
+        """The tables that the database makes again from others, for a database to say."""
+        return []
 
     def restore(self, folder: Path) -> None:
         if self.counts().keys() - {"pairs", "labels"} or self.spaces() or self.spaces("answerer"):

@@ -28,10 +28,11 @@ HALF = re.compile(r"\.[0-9a-f]{8}\.half$")
 PROCESS = uuid.uuid4().hex[:12]  # in the names of notes of this process
 
 
-def export(con: Connection, folder: Path, beside: Path | None = None) -> None:
+def export(con: Connection, folder: Path, beside: Path | None = None, derived: Collection[str] = ()) -> None:
     """Write every table of the library as `<table>.parquet`, and what is needed to read them back as `library.json`.
 
-    The folder appears whole or not at all. `beside` is the folder of what belongs to the library, in which it is noted
+    Tables that are `derived` from others are left out: who restores them makes them again. The folder appears whole or
+    not at all. `beside` is the folder of what belongs to the library, in which it is noted
     until then, for `remove_halves`. Raises StorageError where the folder is there already and not empty, or cannot be
     written, DiskFullError.
     """
@@ -42,7 +43,7 @@ def export(con: Connection, folder: Path, beside: Path | None = None) -> None:
             raise StorageError(f"{folder}: not empty; export into a new folder")
         with _noted(half, beside):
             half.mkdir(parents=True)
-            _write(con, half)
+            _write(con, half, derived)
             if folder.exists():
                 folder.rmdir()
             half.rename(folder)
@@ -90,9 +91,9 @@ def _forget(note: Path) -> None:
         note.parent.parent.rmdir()
 
 
-def _write(con: Connection, folder: Path) -> None:
+def _write(con: Connection, folder: Path, derived: Collection[str]) -> None:
     tables = {}
-    for table in con.tables():
+    for table in (name for name in con.tables() if name not in derived):
         con.write(table, folder / f"{table}.parquet")
         tables[table] = con.columns(table)
     (folder / MANIFEST).write_text(

@@ -24,7 +24,7 @@ from xmr_core.library import choosing
 
 COMMANDS = [
     *("demo", "add", "sync", "fit", "search", "answer", "evaluate", "sql", "info", "plugins", "doctor"),
-    *("export", "restore", "delete", "drop", "compact"),
+    *("export", "restore", "delete", "drop", "materialize", "compact"),
 ]
 
 
@@ -447,6 +447,15 @@ def test_dropping_a_space_keeps_the_items(file: Path) -> None:
     assert (facts["spaces"], facts["items"]) == ([], {"image": 4, "text": 8})
 
 
+def test_codes_are_kept_decoded_until_that_is_dropped(file: Path) -> None:
+    with xmr.open(file) as db:
+        db.add_embeddings(np.random.default_rng(0).standard_normal((9, 8)), space="points", recipe="lattice(r2=5)")
+    assert run("materialize", file, "points").stdout == "the codes of points are kept decoded, for SQL\n"
+    assert run("sql", file, "SELECT count(*) FROM xmr.point_points_v1").stdout.split()[-1] == "9"
+    assert "decoded in every query" in run("materialize", file, "points", "--drop").stdout
+    assert "nothing is decoded" in run("materialize", file, "toy", code=1).stderr
+
+
 # errors
 
 
@@ -462,6 +471,7 @@ def test_dropping_a_space_keeps_the_items(file: Path) -> None:
         ["export", "folder"],
         ["delete", "--where", "true", "--yes"],
         ["drop", "toy", "--yes"],
+        ["materialize", "toy"],
         ["compact"],
     ],
 )

@@ -1,4 +1,4 @@
-"""Commands that keep a library: export, restore, delete, drop, compact."""
+"""Commands that keep a library: export, restore, delete, drop, materialize, compact."""
 
 from __future__ import annotations
 
@@ -101,6 +101,24 @@ def drop(
             typer.confirm(f"Drop {what}?", abort=True, err=True)
         db.drop(space, version)
     typer.echo(f"dropped {space}{'' if version is None else f' version {version}'}")
+
+
+@app.command(rich_help_panel=KEEP)
+def materialize(
+    file: File,
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="The space, one whose codes SQL decodes.")],
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the table; every query decodes the codes again.")] = False,
+) -> None:
+    """Keep what the codes of a space stand for as a table, so that SQL need not decode them in every query.
+
+    Examples:
+
+      xmr materialize my.duckdb spread
+      xmr materialize my.duckdb spread --drop
+    """
+    with opened(file, write=True) as db:
+        db.materialize(space, drop)
+    typer.echo(f"the codes of {space} are {'decoded in every query' if drop else 'kept decoded, for SQL'}")
 
 
 @app.command(rich_help_panel=KEEP)

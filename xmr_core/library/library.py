@@ -190,6 +190,16 @@ class Library:
         """Drop a version of a space with its codes and models, or all its versions."""
         maintenance.drop(self._session, name, version)
 
+    def materialize(self, space: str | None = None, drop: bool = False) -> None:
+        """Keep what the codes of a space stand for as a table, so that SQL need not decode them in every query.
+
+        For spaces such as `lattice`, whose view `xmr.point_<space>` then reads a table `xmr.point_<space>_v<version>`.
+        It follows every change of the codes, later versions and `restore`, and takes 4 bytes a dimension; `drop` takes
+        it away. Searches in Python do not need it. Raises DataError where the codes are not decoded, StorageError
+        where the space does not exist or the store has no such tables.
+        """
+        maintenance.materialize(self._session, space, drop)
+
     # searching
 
     def encode(self, text: Texts | None = None, image: Images | None = None, space: str | None = None) -> Query:

@@ -16,7 +16,7 @@ from xmr_core.library.live import LiveSession
 from xmr_core.library.session import Session
 from xmr_core.types import Head
 
-__all__ = ["drop", "export", "publish", "register", "restore", "sql"]
+__all__ = ["drop", "export", "materialize", "publish", "register", "restore", "sql"]
 
 
 def publish(session: Session, name: str, version: int) -> None:
@@ -25,6 +25,13 @@ def publish(session: Session, name: str, version: int) -> None:
     with session.change():
         session.store.publish(name, version)
         encode_missing(session, {}, name=name)
+
+
+def materialize(session: Session, name: str | None, drop: bool) -> None:
+    """See `Library.materialize`."""
+    if not isinstance(drop, bool):
+        raise DataError(f"materialize: drop is True or False, got {drop!r}")
+    session.store.materialize(session.space(name).name, drop)
 
 
 def drop(session: Session, name: str, version: int | None = None, role: Head = "indexer") -> None:

@@ -307,6 +307,14 @@ class Store(ABC):
     def publish(self, name: str, version: int) -> None:
         """Let the name mean this version, in SQL too, at once."""
 
+    def materialize(self, name: str, drop: bool = False) -> None:
+        """Keep what the codes of a space stand for as a table, in step with them, so that SQL need not decode them in
+        every query; or `drop` it. Also of versions that are published later, and of the library that is restored.
+
+        Raises StorageError where the space does not exist, DataError where its codes are not decoded.
+        """
+        raise self._lacks("tables of decoded codes")
+
     @abstractmethod
     def drop_space(self, name: str, version: int | None = None, role: Head = "indexer") -> None:
         """Drop a version of a space and its codes, or all versions."""

@@ -18,7 +18,7 @@ from xmr_core.store import SpaceRecord
 from xmr_storage import codes as stored
 from xmr_storage import legacy, metadata
 from xmr_storage.codes import table_name as codes_table
-from xmr_storage.duckdb import codes, macros
+from xmr_storage.duckdb import codes, decoded, macros
 from xmr_storage.quoting import quoted
 from xmr_storage.records import records
 
@@ -87,6 +87,11 @@ def _of_space(store: SqlStore, there: Objects, space: SpaceRecord) -> Iterator[F
     for table in _wrong_tables(con, store.load_space(space.name, space.version)):
         what = f"the table xmr.{table} {of}is gone or has other rows; repair writes it again"
         yield Finding(what, partial(_rewrite, con, table, publish))
+        return
+    kept = decoded.differs(con, space)
+    if kept is not None:
+        what = f"the table xmr.{kept} {of}is gone, or not in step with its codes; repair makes it again"
+        yield Finding(what, partial(_rewrite, con, kept, publish))
         return
     tables = [table for table in con.tables() if table.endswith(f"_{space.name}_v{space.version}")]
     yield from _different(there, _written(_shapes(con, tables), tuple(codes.statements(con, space))), of, publish)

@@ -39,7 +39,7 @@ def tables_of(space: str, version: int, form: SqlForm | None = None) -> list[str
     """The tables that a version of a space may have beside its codes, without their schema."""
     from xmr_storage.duckdb.macros import checked_space
 
-    kinds = dict.fromkeys((*legacy.TABLES, *(form.tables if form else ())))
+    kinds = dict.fromkeys((*legacy.TABLES, *(form.views if form else ())))
     return [f"{identifier(kind)}_{checked_space(space)}_v{version:d}" for kind in kinds]
 
 
@@ -78,6 +78,8 @@ def publish(con: Connection, space: SpaceRecord) -> None:
     A version that was stored before spaces described themselves, or by a database that makes no tables beside codes,
     gets its form from its indexer, if that is installed.
     """
+    from xmr_storage.duckdb import decoded
+
     forms = codes.forms(con, space.name)
     known = forms.get(space.version)
     present = con.tables()
@@ -87,6 +89,7 @@ def publish(con: Connection, space: SpaceRecord) -> None:
         if known is not None:
             _make_beside(con, space, known)
         codes.describe(con, space, known)
+    decoded.make(con, space)
     for statement in statements(con, space):
         con.execute(statement)
     _keep_families(con)
@@ -187,12 +190,13 @@ def remember_macros(con: Connection) -> None:
 
 def statements(con: Connection, space: SpaceRecord) -> list[str]:
     """The statements of the views and macros of a version that describes itself."""
-    from xmr_storage.duckdb import macros
+    from xmr_storage.duckdb import decoded, macros
 
     forms = codes.forms(con, space.name)
     form = forms.get(space.version)
+    kept = space.name in decoded.wanted(con)
     return macros.space_statements(
-        space.name, space.version, space.code_layout, form, views(forms), space.metric, library_id(con)
+        space.name, space.version, space.code_layout, form, views(forms), space.metric, library_id(con), kept
     )
 
 

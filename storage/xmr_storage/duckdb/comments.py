@@ -164,6 +164,8 @@ def _of_column(table: str, column: str) -> str:
     if told is None and numbered and table.startswith("code_"):
         at = int(numbered[2])
         return CODE[numbered[1]].format(first=64 * at, last=64 * at + 63, at=at)
+    if column.startswith("_") and table.startswith("point_"):
+        return f"{column[1:]} of the code that the row was decoded from."
     if told is None and table in ("metadata", "catalog"):
         return "Your own column."
     return told or f"{column}, as the component that made the space defines it."

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from xmr_storage.revisions import Changing
+
 __all__ = ["DuckDBConnection"]
 
 EXAMINED = 1000  # conditions that are remembered
@@ -44,6 +46,7 @@ class DuckDBConnection(Connection):
         self._known_at = 0
         self._examined: dict[str, Examined] = {}  # conditions that are sound
         self._defines = False  # the open transaction has made, changed or dropped a table
+        self._keeps: tuple[int, bool] = (-1, False)  # whether there are tables of decoded codes, at which definitions
 
     @property
     def raw(self) -> duckdb.DuckDBPyConnection:
@@ -256,6 +259,16 @@ class DuckDBConnection(Connection):
                 columns.setdefault(table, {})[name] = kind
             self._known, self._known_at = ([name for (name,) in tables], columns), at
         return self._known
+
+    def ending(self, changing: Changing) -> None:
+        """Keep tables of decoded codes in step with the codes."""
+        from xmr_storage.duckdb import decoded
+
+        at = self.instance.definitions
+        if self._keeps[0] != at:
+            self._keeps = at, bool(decoded.wanted(self))
+        if self._keeps[1]:
+            decoded.follow(self, changing)
 
     def define(self) -> None:
         """Tables or columns may have changed, here and for other handles."""

@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable, Iterator
 
 from xmr_core.errors import DataError
 from xmr_core.search.vector_indexer import vector_form
-from xmr_core.sql import FUNCTIONS, Balance, Decoded, SqlForm
+from xmr_core.sql import FUNCTIONS, Balance, SqlForm
 from xmr_core.types import IMAGE, TEXT, Layout, Metric
-from xmr_storage.dialect import Writer
 from xmr_storage.duckdb.bodies import DIALECT, SAME_KIND, modality_given
+from xmr_storage.duckdb.decoded import select
 from xmr_storage.duckdb.searches import Macro, family_macros, family_name, space_macros
 from xmr_storage.quoting import identifier, literal, quoted
 
@@ -205,12 +205,13 @@ def space_statements(
     others: Collection[str] = (),
     metric: Metric | None = None,
     library: str = "",
+    kept: bool = False,
 ) -> list[str]:
     """Statements that publish a version: the views and macros of a space, in place of those of another version.
 
     To be run in one transaction; a reader sees the whole of one version or of the other. `others` are the views beside
     the codes that the other version may have, `library` the id of the library. Without a form, or a distance in it,
-    there is no search.
+    there is no search. What codes stand for is `kept` as a table, or a view decodes them.
     """
     tables = ("code", *(form.tables if form else ()))
     views = [
@@ -218,7 +219,10 @@ def space_statements(
     ]
     views.append(_about(space, version, layout, form, metric, library))
     if form is not None and form.decoded is not None:
-        views.append(_decoded(space, form.decoded))
+        name = f"{identifier(form.decoded.name)}_{space}"
+        columns = _listed(["item_id", "modality", *(quoted(column.name) for column in form.decoded.columns)])
+        decoded = f"SELECT {columns} FROM xmr.{name}_v{version:d}" if kept else select(form.decoded, space)
+        views.append(f"CREATE VIEW xmr.{name} AS {decoded}")
     present = {*others, *(form.views if form else ())}
     macros = [*_diagnostics(space, layout)]
     if form is not None and form.balance is not None:
@@ -263,18 +267,6 @@ def _about(space: str, version: int, layout: Layout, form: SqlForm | None, metri
         "family": "NULL::VARCHAR" if family is None else literal(family),
     }
     return f"CREATE VIEW xmr.about_{space} AS SELECT {_listed(f'{x} AS {name}' for name, x in columns.items())}"
-
-
-def _decoded(space: str, decoded: Decoded) -> str:
-    """The view of what codes stand for."""
-    writer = Writer(DIALECT, lambda name: f"xmr.{identifier(name)}_{space}")
-    columns = _listed(f"v.{quoted(c.name)}::{DIALECT.column_type(c)} AS {quoted(c.name)}" for c in decoded.columns)
-    points = writer.query(f"SELECT h.* FROM xmr.code_{space} AS h", decoded.steps, ("item_id", "modality"))
-    return f"""
-        CREATE VIEW xmr.{identifier(decoded.name)}_{space} AS
-        SELECT v.item_id, v.modality, {columns}
-        FROM ({points}) AS v
-        """
 
 
 def _diagnostics(space: str, layout: Layout) -> Iterator[Macro]:

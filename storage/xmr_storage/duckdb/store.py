@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from xmr_core.errors import DataError, Finding, StorageError, XmrError
 from xmr_core.search.condition import Condition
 from xmr_core.store import Live, SpaceRecord
+from xmr_core.types import Head
 from xmr_storage import orphans
 from xmr_storage.duckdb import codes
 from xmr_storage.duckdb.connection import DuckDBConnection
 from xmr_storage.duckdb.instances import first_line
 from xmr_storage.ids import highest_id, ids_of
 from xmr_storage.metadata import CATALOG
+from xmr_storage.records import find, records
 from xmr_storage.store import SqlStore
 
 if TYPE_CHECKING:
@@ -130,7 +132,10 @@ class DuckDBStore(SqlStore):
     def _prepare(self) -> None:
         super()._prepare()
         if not self.read_only and not codes.macros_are_current(self.db):
-            self.republish()
+            with self.transaction():
+                for table in self._derived_tables():  # another version may have changed codes, and not these
+                    self.db.execute(f"DROP TABLE xmr.{table}")
+                self.republish()
 
     def republish(self) -> None:
         """Create all macros again, those of the library and those of each published space."""
@@ -184,6 +189,31 @@ class DuckDBStore(SqlStore):
 
     def _drop_codes(self, name: str, versions: Iterable[int], published: bool) -> None:
         codes.drop(self.db, name, versions, published)
+
+    def _derived_tables(self) -> list[str]:
+        from xmr_storage.duckdb import decoded
+
+        return decoded.tables(self.db)
+
+    def materialize(self, name: str, drop: bool = False) -> None:
+        from xmr_storage.duckdb import decoded
+
+        space = find(self.db, name, None)
+        with self.transaction():
+            decoded.note(self.db, name, not drop)
+            self.publish(name, space.version)
+            if drop:
+                decoded.drop(self.db, name)
+            elif decoded.decoding(self.db, name, space.version) is None:  # known once it is published, of older files
+                raise DataError(f"space {name!r}: its codes are compared as they are stored; nothing is decoded")
+
+    def drop_space(self, name: str, version: int | None = None, role: Head = "indexer") -> None:
+        from xmr_storage.duckdb import decoded
+
+        with self.transaction():
+            super().drop_space(name, version, role)
+            if role == "indexer" and name in decoded.wanted(self.db) and name not in {s.name for s in records(self.db)}:
+                decoded.note(self.db, name, False)
 
     def _findings(self) -> Iterator[Finding]:
         from xmr_storage.duckdb import checks
