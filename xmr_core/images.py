@@ -1,6 +1,6 @@
-"""Pictures as RGB: decoding with Pillow, by threads, and saying which cannot be read.
+"""Images as RGB: decoding with Pillow, by threads, and saying which cannot be read.
 
-A picture is a path, the bytes of a file, a PIL image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8. Whatever
+An image is a path, the bytes of a file, a PIL image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8. Whatever
 its mode, it comes out as upright RGB: transparent parts on white, 16 bits as 8, turned as its EXIF says.
 """
 
@@ -29,18 +29,18 @@ __all__ = ["ImageLike", "Images", "check_images", "decode_image", "decode_images
 ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
 Images: TypeAlias = "ImageLike | Sequence[ImageLike]"
 T = TypeVar("T")
-AHEAD = 32  # pictures decoded before they are asked for
+AHEAD = 32  # images decoded before they are asked for
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 # others are refused: Pillow would start Ghostscript for an EPS file, whatever its name ends in
 LARGEST = 178_956_970  # pixels of an image, half a gigabyte as RGB; what is larger is refused by its header
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow keeps it
 TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}  # Pillow's modes with an alpha channel
-NAMED = 10  # pictures an error message names
+NAMED = 10  # images an error message names
 
 
 def decode_image(item: object, at_least: int | None = None) -> Image.Image:
-    """The picture as upright RGB; what was given is left as it is.
+    """The image as upright RGB; what was given is left as it is.
 
     `at_least` lets a JPEG be decoded at a fraction of its size, both sides that long or longer: several times quicker
     for photographs. Raises DataError saying what is wrong with it.
@@ -65,9 +65,9 @@ def decode_images(
     at_least: int | None = None,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[T]:
-    """`use(picture)` of each item in order, computed by threads (one a core) a little ahead of whoever consumes it.
+    """`use(image)` of each item in order, computed by threads (one a core) a little ahead of whoever consumes it.
 
-    `prepare` is called once in each thread before its first picture. Raises DataError after the last good one, with
+    `prepare` is called once in each thread before its first image. Raises DataError after the last good one, with
     the keys of all that cannot be read.
     """
     faults: dict[str, str] = {}
@@ -82,7 +82,7 @@ def decode_images(
 
 
 def check_images(items: Items) -> dict[str, str]:
-    """What is wrong with each picture that cannot be read, by key; {} where all can.
+    """What is wrong with each image that cannot be read, by key; {} where all can.
 
     JPEGs are decoded at an eighth of their size: every byte is read, little is computed. Vectors, (n, d), pass.
     """
@@ -95,7 +95,7 @@ def check_images(items: Items) -> dict[str, str]:
 
 
 def unreadable(faults: dict[str, str]) -> DataError:
-    """The error that names the pictures (key to reason) that cannot be read."""
+    """The error that names the images (key to reason) that cannot be read."""
     named = "; ".join(f"{key!r}: {reason}" for key, reason in list(faults.items())[:NAMED])
     more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
     what = "1 image" if len(faults) == 1 else f"{len(faults)} images"

@@ -46,7 +46,8 @@ def full_disk(more: int, file: Path) -> Iterator[None]:
 
 @contextmanager
 def ctrl_c(seconds: float) -> Iterator[None]:
-    """Ctrl-C after so many seconds."""
+    """Ctrl-C after so many seconds, also in a program that was started to ignore it, as one in the background is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
@@ -54,6 +55,7 @@ def ctrl_c(seconds: float) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def still_works(db: xmr.Library, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Where a pipeline looks: the weights it gives to regions of a picture or to words, step by step; shown, stored, drawn.
+"""Where a pipeline looks: the weights it gives to regions of an image or to words, step by step; shown, stored, drawn.
 
 (seen,) = db.attention(text="a dog on green grass")
 seen.weights                                            # (steps, words), each row sums to 1
@@ -29,10 +29,10 @@ __all__ = ["Attention", "Explained"]
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """How one picture or sentence was looked at.
+    """How one image or text was looked at.
 
     `weights` (steps, t) float32: row k is step k + 1, sums to 1. `tokens` (t) are the words that they weigh; () for a
-    picture, whose t regions lie row by row from the upper left. `data` is the picture or the sentence; `id` is that of
+    image, whose t regions lie row by row from the upper left. `data` is the image or the text; `id` is that of
     a stored item, None where it was given.
     """
 
@@ -50,7 +50,7 @@ class Attention:
 
     @property
     def maps(self) -> NDArray[np.float32]:
-        """(steps, side, side): a picture's weights as they lie in it. Raises DataError where they are no square."""
+        """(steps, side, side): an image's weights as they lie in it. Raises DataError where they are no square."""
         side = math.isqrt(self.weights.shape[1])
         if self.modality != IMAGE or side * side != self.weights.shape[1]:
             raise DataError(f"{self.modality} {self.key!r}: {self.weights.shape[1]} weights lie on no square grid")
@@ -70,10 +70,10 @@ class Attention:
         return [[(self.names[i], float(row[i])) for i in best] for row, best in zip(self.weights, order, strict=True)]
 
     def draw(self, file: str | Path | None = None, font: str | Path | None = None) -> Image:
-        """It as a picture, a column a step: brighter is what a step looked at in a picture, darker in a sentence.
+        """It drawn as an image, a column a step: brighter is what a step looked at in an image, darker in a text.
 
         Written to `file` where one is given. `font` is a TrueType file, for scripts that Pillow's own has not. Raises
-        DataError where the picture cannot be read.
+        DataError where the image cannot be read.
         """
         return draw([self], file, font)
 

@@ -1,4 +1,4 @@
-"""The laws of an Encoder: pictures and sentences to features, a row each, whatever the company."""
+"""The laws of an Encoder: images and texts to features, a row each, whatever the company."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class EncoderLaws(Laws):
         want = self.case.fitted.encode(self._pictures([_square()]))
         for what, datum in _ways_to_give(_square(), tmp_path / "square.png").items():
             got = self.case.fitted.encode(self._pictures([datum]))
-            assert_same({"features": _real(got)}, {"features": _real(want)}, f"a picture given as {what}")
+            assert_same({"features": _real(got)}, {"features": _real(want)}, f"an image given as {what}")
 
     def test_a_picture_may_have_any_mode_and_size(self) -> None:
         from PIL import Image
@@ -164,12 +164,12 @@ class EncoderLaws(Laws):
         picture = Image.fromarray(_square())
         odd = [picture.convert("L"), picture.convert("RGBA"), picture.convert("P"), picture.resize((300, 17))]
         features = self.case.fitted.encode(self._pictures(odd))
-        assert np.isfinite(_real(features)).all(), "grey, transparent, palette or odd-sized pictures gave NaN"
+        assert np.isfinite(_real(features)).all(), "grey, transparent, palette or odd-sized images gave NaN"
 
     def test_unreadable_pictures_are_named(self) -> None:
         good, whole = _square(), _as_png(_square())
         items = self._pictures([good, whole[: len(whole) // 2], good, b"no picture at all"])
-        with refuses(DataError, "a truncated picture among good ones") as raised:
+        with refuses(DataError, "a truncated image among good ones") as raised:
             self.case.fitted.encode(items)
         self._names(raised[0], [items.keys[1], items.keys[3]])
 
@@ -177,7 +177,7 @@ class EncoderLaws(Laws):
         if _takes_vectors(self._few(TEXT)):
             pytest.skip("it takes ready-made vectors")
         items = Items(TEXT, ["a red square", "", " \n"], keys=["good", "empty", "blank"])
-        with refuses(DataError, "an empty sentence among good ones") as raised:
+        with refuses(DataError, "an empty text among good ones") as raised:
             self.case.fitted.encode(items)
         self._names(raised[0], ["empty", "blank"])
 
@@ -185,7 +185,7 @@ class EncoderLaws(Laws):
         if _takes_vectors(self._few(TEXT)):
             pytest.skip("it takes ready-made vectors")
         features = self.case.fitted.encode(Items(TEXT, ["qzxv wvwq", "ὕδωρ 水 💧"]))
-        assert np.isfinite(_real(features)).all(), "sentences of unknown words gave NaN"
+        assert np.isfinite(_real(features)).all(), "texts of unknown words gave NaN"
 
     def test_nan_is_refused(self) -> None:
         for modality, items in self.case.few.items():
@@ -253,7 +253,7 @@ def _ways_to_give(picture: NDArray[np.uint8], file: Path) -> dict[str, Any]:
 
 
 def _as_text(datum: object, file: Path) -> str:
-    """A sentence or a path as it is; any other picture as the path of a file that holds it."""
+    """A text or a path as it is; any other image as the path of a file that holds it."""
     if isinstance(datum, str | Path):
         return str(datum)
     file.write_bytes(datum if isinstance(datum, bytes) else _as_png(np.asarray(datum)))

@@ -1,7 +1,7 @@
 """What the contract suites feed to components: small, made on the spot, the same every time.
 
-Use them in tests of your own: `clustered("cosine")` gives vectors with neighbours worth finding, `pairs()` a picture
-book of forty sentences.
+Use them in tests of your own: `clustered("cosine")` gives vectors with neighbours worth finding, `pairs()` images
+with forty captions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["clustered", "feature_pairs", "features", "pairs", "picture", "questi
 
 SHAPES = ("square", "disc", "cross", "stripes")  # the labels of `pairs`
 COLOURS = {"red": (210, 50, 40), "green": (40, 170, 60), "blue": (50, 70, 200), "yellow": (230, 200, 40)}
-SIDE = 32  # pixels of a picture's side
+SIDE = 32  # pixels of an image's side
 WORDS = 50  # token ids of `features` lie below
 
 
@@ -48,12 +48,12 @@ def picture(shape: str, colour: str, rng: np.random.Generator) -> NDArray[np.uin
 
 
 def pairs(n: int = 40, seed: int = 0) -> Pairs:
-    """n sentences about 3/4 n pictures, many to many, labelled by shape: some pictures have two sentences."""
+    """n captions of 3/4 n images, many to many, labelled by shape: some images have two captions."""
     rng = np.random.default_rng(seed)
     count = max(1, n * 3 // 4)
     topics = [(SHAPES[i % 4], list(COLOURS)[i // 4 % 4]) for i in range(count)]
     told = [topics[i % count] for i in range(n)]
-    labels = np.eye(4, dtype=np.uint8)[np.arange(count) % 4]  # (pictures, 4)
+    labels = np.eye(4, dtype=np.uint8)[np.arange(count) % 4]  # (images, 4)
     images = Items(
         IMAGE,
         [picture(shape, colour, rng) for shape, colour in topics],
@@ -100,7 +100,7 @@ def features(form: Form, modality: str, n: int = 40, dim: int = 32, seed: int = 
 
 
 def feature_pairs(images: Form = "vector", texts: Form = "vector", n: int = 40, dim: int = 32) -> FeaturePairs:
-    """The features of n pictures and n sentences, one to one, with labels (n, 4)."""
+    """The features of n images and n texts, one to one, with labels (n, 4)."""
     numbers = np.arange(n)
     labels = np.eye(4, dtype=np.uint8)[numbers % 4]
     links = np.stack([numbers, numbers], axis=1)
@@ -108,7 +108,7 @@ def feature_pairs(images: Form = "vector", texts: Form = "vector", n: int = 40, 
 
 
 def question_features(images: Form = "regions", texts: Form = "tokens", n: int = 40, dim: int = 32) -> QuestionFeatures:
-    """n questions about n / 2 pictures, answered by three people: which of three, mostly by the picture."""
+    """n questions about n / 2 images, answered by three people: which of three, mostly by the image."""
     pictures, numbers = features(images, IMAGE, n // 2, dim, 0), np.arange(n)
     said = [("red", "green", "blue")[i // 2 % 3] for i in range(n)]
     answers = [(own, own, "who knows") if i % 5 == 0 else (own,) * 3 for i, own in enumerate(said)]

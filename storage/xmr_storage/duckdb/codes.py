@@ -99,11 +99,10 @@ def forget_macros(con: Connection) -> None:
     """Drop the macros of all families: they are made again as spaces are published."""
     from xmr_storage.duckdb import macros
 
-    if not con.rows("SELECT 1 FROM xmr.meta WHERE key = 'macros'"):  # it has none of this kind
-        return
-    for name in _families_in_catalog(con):
-        for statement in macros.drop_family(name, ()):
-            con.execute(statement)
+    if con.rows("SELECT 1 FROM xmr.meta WHERE key = 'macros'"):  # a library without has none of this kind
+        for name in _families_in_catalog(con):
+            for statement in macros.drop_family(name, ()):
+                con.execute(statement)
     _note_families(con, ())
 
 

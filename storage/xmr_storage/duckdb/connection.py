@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,15 @@ EXAMINED = 1000  # conditions that are remembered
 FULL = ("No space left", "File too large", "Disk quota exceeded", "not enough space on the disk")  # the system's words
 BATCH = 100_000  # rows that are held at once as a table is written
 DEFINING = ("CREATE", "ALTER", "DROP", "ATTACH", "DETACH", "COPY")  # how statements begin that change tables
-Catalog = tuple[list[str], dict[str, dict[str, str]]]  # tables; columns of tables and views, and their types
+
+
+@dataclass
+class Catalog:
+    """The tables of the library, and the columns of tables and views with their types; what was asked for so far."""
+
+    at: int  # the count of definitions that it is of
+    names: list[str] | None = None
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class DuckDBConnection(Connection):
@@ -42,8 +51,7 @@ class DuckDBConnection(Connection):
         self._generation = self.instance.generation
         self._opened = [self.instance.connect()]  # for our statements, and from the first on for the user's
         self._finalizer = weakref.finalize(self, _let_go, self.instance, self._opened)  # also as the program ends
-        self._known: Catalog | None = None
-        self._known_at = 0
+        self._known = Catalog(-1)
         self._examined: dict[str, Examined] = {}  # conditions that are sound
         self._defines = False  # the open transaction has made, changed or dropped a table
         self._keeps: tuple[int, bool] = (-1, False)  # whether there are tables of decoded codes, at which definitions
@@ -228,36 +236,40 @@ class DuckDBConnection(Connection):
             self.execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
 
     def tables(self, *prefixes: str) -> list[str]:
-        return [name for name in self._catalog()[0] if name.startswith(prefixes or "")]
-
-    def columns(self, table: str) -> dict[str, str]:
-        return dict(self._catalog()[1].get(table, {}))
-
-    def _catalog(self) -> Catalog:
-        """The tables and the columns of the library, read again where some handle has made or dropped one: asking the
-        database takes it longer than most of what is then done."""
-        self.instance.require_process()
-        at = self.instance.definitions
-        if self._known is None or self._known_at != at:
-            tables = self.rows(
-                """
+        known = self._catalog()
+        if known.names is None:
+            query = """
                 SELECT table_name
                 FROM duckdb_tables()
                 WHERE schema_name = 'xmr' AND database_name = current_database()
                 ORDER BY table_name
                 """
-            )
-            columns: dict[str, dict[str, str]] = {}
-            for table, name, kind in self.rows(
-                """
-                SELECT table_name, column_name, data_type
-                FROM duckdb_columns()
-                WHERE schema_name = 'xmr' AND database_name = current_database()
-                ORDER BY table_name, column_index
-                """
-            ):
-                columns.setdefault(table, {})[name] = kind
-            self._known, self._known_at = ([name for (name,) in tables], columns), at
+            known.names = [name for (name,) in self.rows(query)]
+        return [name for name in known.names if name.startswith(prefixes or "")]
+
+    def columns(self, table: str) -> dict[str, str]:
+        described = self._catalog().columns
+        if table not in described:
+            described[table] = self._describe(table)
+        return dict(described[table])
+
+    def _describe(self, table: str) -> dict[str, str]:
+        """The columns of one table or view: `duckdb_columns()` would bind every view that there is."""
+        import duckdb
+
+        try:
+            return {name: kind for name, kind, *_ in self.rows(f"DESCRIBE xmr.{quoted(table)}")}
+        except StorageError as error:
+            if isinstance(error.__cause__, duckdb.CatalogException):  # there is none
+                return {}
+            raise
+
+    def _catalog(self) -> Catalog:
+        """What is known of the catalog, nothing where some handle has made or dropped a table since: asking the
+        database takes it longer than most of what is then done."""
+        self.instance.require_process()
+        if self._known.at != self.instance.definitions:
+            self._known = Catalog(self.instance.definitions)
         return self._known
 
     def ending(self, changing: Changing) -> None:
