@@ -1,7 +1,8 @@
-"""Libraries written by the first release still open, search and give the same answers.
+"""Libraries of every earlier format still open, search and give the same answers.
 
-`golden/*.duckdb.xz` were written by that release's code, `golden/*.json` say what it answered: the nearest of a stored
-item or of a text in every space, in Python and in SQL, the fingerprints, and the answers to a question.
+`golden/library.duckdb.xz` and `images.duckdb.xz` were written by the first release, `format<N>.duckdb.xz` by
+`golden/write.py` when N was the present format. The JSON beside each says what it answered then: the nearest of a
+stored item or of a text in every space, in Python and in SQL, the fingerprints, and the answers to a question.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 
 import xmr_core as xmr
+from xmr_storage.schema import FORMAT_VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
 LIBRARY: dict[str, Any] = json.loads((GOLDEN / "library.json").read_text())
 IMAGES: dict[str, Any] = json.loads((GOLDEN / "images.json").read_text())
+LATER = {file.stem: json.loads(file.read_text()) for file in sorted(GOLDEN.glob("format*.json"))}
 N = 40  # items of each modality in the library; texts have the ids from N on
 
 
@@ -119,3 +122,67 @@ def test_networks_of_then_encode_and_answer_as_they_did(images: xmr.Library) -> 
     answers = images.answer(item=0, question="what colour is it", k=3)
     assert [answer.text for answer in answers] == [text for text, _ in IMAGES["answers"]]
     np.testing.assert_allclose([a.probability for a in answers], [p for _, p in IMAGES["answers"]], atol=1e-4)
+
+
+@pytest.fixture(scope="module", params=LATER)
+def later(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[xmr.Library, Any]]:
+    file = unpacked(request.param, tmp_path_factory.mktemp("golden"))
+    with xmr.open(file, progress=False) as db:
+        yield db, LATER[request.param]
+
+
+def test_the_present_format_has_a_golden_library() -> None:
+    assert f"format{FORMAT_VERSION}" in LATER, "write it with tests/golden/write.py, before the format is raised"
+
+
+def test_spaces_of_a_later_format_answer_as_they_did(later: tuple[xmr.Library, Any]) -> None:
+    db, told = later
+    for name, want in told["spaces"].items():
+        space = db.space(name)
+        assert space.record.fingerprint == space.pipeline.fingerprint() == want["fingerprint"]
+        if name == "made":
+            same(db.search(vector=space.codes("image").values[:1], k=5, space=name), want["image"])
+        else:
+            same(db.search(item=1, k=5, space=name), want["image"])
+            same(db.search(item=30, k=5, space=name), want["text"])
+        item = 1000 if name == "made" else 1
+        rows = db.sql(f"SELECT item_id, distance FROM xmr.like_{name}({item}, 5)").fetchall()
+        assert [item for item, _ in rows] == [item for item, _ in want["sql"]]
+        np.testing.assert_allclose([d for _, d in rows], [d for _, d in want["sql"]], rtol=1e-5, atol=1e-5)
+
+
+def test_items_of_a_later_format_are_as_they_were(later: tuple[xmr.Library, Any]) -> None:
+    db, told = later
+    columns = "item_id, key, text, split, year, share, CAST(day AS VARCHAR), seen, tags"
+    rows = db.sql(f"SELECT {columns} FROM xmr.catalog ORDER BY item_id").fetchall()
+    assert [list(row) for row in rows] == told["catalog"]
+    assert dict(db.store.counts()) == told["counts"]
+    assert all("have no code in space" in finding for finding in db.doctor())
+
+
+def test_what_a_later_format_keeps_beside_items_is_there(later: tuple[xmr.Library, Any]) -> None:
+    db, _ = later
+    assert db.sql("SELECT token, weight FROM xmr.attention ORDER BY position").fetchall() == [("a", 0.25), ("b", 0.75)]
+    assert db.sql("SELECT count(DISTINCT source), count(*) FROM xmr.sources").fetchall() == [(1, 2)]
+    assert [run.what for run in db.store.latest_runs(100)].count("fit") >= 10
+    training = db.store.training_ids("flat", 1)
+    assert training is not None and len(training) == 40
+    assert [(s.version, s.published) for s in db.store.spaces() if s.name == "flat"] == [(1, True), (2, False)]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_later_format_takes_new_items_and_round_trips(name: str, tmp_path: Path) -> None:
+    with xmr.open(unpacked(name, tmp_path), progress=False) as db:
+        revision, top = db.store.revision(), db.store.next_id()
+        assert db.add(xmr.Items("image", np.ones((1, 16), np.float32), ["new"])).new == 1
+        assert db.store.ids(where="key = 'new'").tolist() == [top]
+        assert db.store.revision() > revision
+        db.export(tmp_path / "export")
+        with xmr.open(tmp_path / "copy.duckdb", progress=False) as copy:
+            copy.restore(tmp_path / "export")
+            for space in set(LATER[name]["spaces"]) - {"made"}:
+                assert copy.search(item=1, k=5, space=space).ids.tolist() == (
+                    db.search(item=1, k=5, space=space).ids.tolist()
+                )

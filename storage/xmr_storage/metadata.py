@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ __all__ = ["CATALOG", "catalog", "column", "fit_columns", "make_catalog", "names
 
 CATALOG = ("item_id", "modality", "key", "source", "text")  # the columns of xmr.catalog before the user's
 RESERVED = ("item_id", "modality", "key", "content", "source", "text", "data")
+SIMPLE = {type(None), bool, int, float, str}  # what Arrow takes as it is
+LARGEST = 1000  # digits of a decimal before or after its point; a column holds 38
 EXACT = 1 << 53  # the largest whole number up to which a double holds all
 
 
@@ -180,12 +183,34 @@ def _array(name: str, values: Any) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype != object:
         return pa.array(values)
+    values = _plain(name, values)
     try:
         made = pa.array(values)
     except (ValueError, TypeError, NotImplementedError, OverflowError):  # Arrow's own are among them
         made = _without_missing(name, values)
     nothing = pa.types.is_floating(made.type) and np.isnan(made.drop_null().to_numpy(zero_copy_only=False)).all()
     return pa.nulls(len(made)) if nothing else made
+
+
+def _plain(name: str, values: Any) -> Any:
+    """Values with Python's numbers for NumPy's, inside lists and dicts too: pyarrow 26 reads memory that is not its own
+    where a `datetime64` stands before another of NumPy's scalars, and takes minutes over a decimal of a billion digits.
+    """
+    if not {type(value) for value in values} - SIMPLE:
+        return values
+    return [_plain_value(name, value) for value in values]
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    if isinstance(value, np.generic) and not isinstance(value, (np.datetime64, np.timedelta64)):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return _plain(name, value)
+    if isinstance(value, dict):
+        return {key: _plain_value(name, entry) for key, entry in value.items()}
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > LARGEST:
+        raise DataError(f"metadata {name!r}: a decimal of more than {LARGEST} digits; give a float or a text")
+    return value
 
 
 def _without_missing(name: str, values: Sequence[Any]) -> pa.Array:

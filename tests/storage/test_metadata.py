@@ -35,6 +35,9 @@ KEPT: list[tuple[str, Any, str, list[Any], str]] = [
     ("small numbers", np.array([0.5, 2], np.float16), "DOUBLE", [0.5, 2.0], "own = 0.5"),
     ("texts and NaN", np.array(["Ann", float("nan")], object), "VARCHAR", ["Ann", None], "own = 'Ann'"),
     ("texts and NaT", ["Ann", np.datetime64("NaT")], "VARCHAR", ["Ann", None], "own = 'Ann'"),
+    ("numbers of NumPy", [np.float16(0.5), np.float32(2), np.int8(1)], "DOUBLE", [0.5, 2.0, 1.0], "own = 0.5"),
+    ("a number and NaT", [np.float16(1), np.datetime64("NaT")], "DOUBLE", [1.0, None], "own = 1"),
+    ("NaT and NaN", ["a", np.datetime64("NaT"), np.float16("nan")], "VARCHAR", ["a", None, None], "own = 'a'"),
     ("categories of Arrow", pa.array(["Ann", None]).dictionary_encode(), "VARCHAR", ["Ann", None], "own = 'Ann'"),
 ]  # fmt: skip
 
@@ -180,3 +183,25 @@ def test_what_is_no_type_is_refused(kind: str) -> None:
 def test_nothing_holds_texts_and_numbers() -> None:
     assert wider(pa.string(), pa.int64()) is None
     assert plain_type(pa.duration("s")) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [np.datetime64("2024-05-01", "s"), np.float32(1)],
+        [[np.datetime64("NaT"), np.float16(1)]],
+        [{"a": [np.datetime64("NaT"), np.float64(1)]}],
+        [Decimal("1E+999999999")],
+        [[Decimal("1E-999999999"), 1]],
+    ],
+    ids=repr,
+)
+def test_what_pyarrow_would_crash_or_hang_on_is_refused(tmp_path: Path, values: list[Any]) -> None:
+    with library(tmp_path) as db, pytest.raises(xmr.DataError, match="own"):
+        add(db, values)
+
+
+def test_a_missing_time_before_a_number_of_numpy_is_missing(tmp_path: Path) -> None:
+    with library(tmp_path) as db:
+        add(db, [np.datetime64("NaT"), np.float16(1)])  # pyarrow 26 crashes on it
+        assert kept(db) == [None, 1.0]
