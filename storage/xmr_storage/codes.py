@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from xmr_core.errors import StorageError
 from xmr_core.sql import SqlForm
 from xmr_core.types import Codes, Column, Layout
+from xmr_storage.chosen import chosen
 from xmr_storage.parts import json_object
 from xmr_storage.quoting import identifier, quoted
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from xmr_core.store import SpaceRecord
     from xmr_storage.connection import Connection
 
@@ -122,19 +121,12 @@ def get(con: Connection, space: SpaceRecord, modality: str, ids: NDArray[np.int6
     try:
         if ids is None:
             return codes_of_table(con.arrow(f"{query} ORDER BY item_id", [modality]), space.code_layout)
-        return codes_of_table(_of_ids(con, query, [modality], np.unique(ids)), space.code_layout)
+        with chosen(con, "item_id", np.unique(ids), first=2) as (which, values):
+            return codes_of_table(
+                con.arrow(f"{query} AND {which} ORDER BY item_id", [modality, *values]), space.code_layout
+            )
     except ValueError as error:
         raise StorageError(f"{con.url}: the codes of space {space.name!r} are damaged: {error}") from error
-
-
-def _of_ids(con: Connection, query: str, values: list[Any], ids: NDArray[np.int64]) -> pa.Table:
-    """The rows of these ids, which ascend. Their limits spare the database to read where they cannot lie."""
-    import pyarrow as pa
-
-    limits = [int(ids[0]), int(ids[-1])] if len(ids) else [0, -1]
-    chosen = "item_id BETWEEN $2 AND $3 AND item_id IN (SELECT item_id FROM _chosen)"
-    with con.given(_chosen=pa.table({"item_id": ids})):
-        return con.arrow(f"{query} AND {chosen} ORDER BY item_id", [*values, *limits])
 
 
 def coded_ids(con: Connection, name: str, version: int, modality: str) -> NDArray[np.int64]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
-from xmr_storage.ids import ids_of, wanted
+from xmr_storage.chosen import at, chosen
+from xmr_storage.ids import ids_of
 from xmr_storage.quoting import identifier
 
 if TYPE_CHECKING:
@@ -40,18 +41,12 @@ def get(con: Connection, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArra
 
     table = _table_name(extractor)
     dim = width(con, table)
-    have = np.zeros(len(ids), bool)
     if not dim:
-        return have, np.zeros((0, 0), np.float32)
-    query = f"""
-        SELECT w.place, f.vector
-        FROM _wanted AS w JOIN xmr.{table} AS f ON f.item_id = w.item_id
-        ORDER BY w.place
-        """
-    with con.given(_wanted=wanted(ids)):
-        found = con.arrow(query)
-    have[ids_of(found, "place")] = True
-    return have, vectors_of_column(found["vector"], dim)
+        return np.zeros(len(ids), bool), np.zeros((0, 0), np.float32)
+    with chosen(con, "item_id", ids) as (which, values):
+        found = con.arrow(f"SELECT item_id, vector FROM xmr.{table} WHERE {which}", values)
+    have, rows = at(ids, ids_of(found))
+    return have, vectors_of_column(found["vector"], dim)[rows]
 
 
 def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:

@@ -14,6 +14,7 @@ from xmr_core.store import ItemRows, Store
 from xmr_core.types import IMAGE, TEXT, Items, Pairs
 from xmr_storage import features, replacing, sources
 from xmr_storage import metadata as own
+from xmr_storage.chosen import chosen
 from xmr_storage.codes import table_name
 from xmr_storage.ids import ids_of, next_id, wanted
 from xmr_storage.quoting import quoted
@@ -39,20 +40,13 @@ class SqlItems(Store):
     db: Connection
 
     def match(self, modality: str, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-        import pyarrow as pa
-
-        with self.db.given(_wanted=pa.table({"place": np.arange(len(keys)), "key": pa.array(keys, pa.string())})):
-            found = self.db.rows(
-                """
-                SELECT w.place, i.item_id, i.content
-                FROM _wanted AS w JOIN xmr.items AS i ON i.key = w.key
-                WHERE i.modality = $1
-                """,
-                [modality],
-            )
+        query = "SELECT key, item_id, content FROM xmr.items WHERE modality = $1"
+        with chosen(self.db, "key", list(keys), first=2) as (which, values):
+            found = {key: told for key, *told in self.db.rows(f"{query} AND {which}", [modality, *values])}
         ids, contents = np.full(len(keys), -1, np.int64), np.full(len(keys), None, object)
-        for row, item, content in found:
-            ids[row], contents[row] = item, content
+        for row, key in enumerate(keys if found else ()):
+            if key in found:
+                ids[row], contents[row] = found[key]
         return ids, contents
 
     def next_id(self) -> int:
@@ -151,14 +145,10 @@ class SqlItems(Store):
 
     def items(self, ids: NDArray[np.int64], modality: str) -> Items:
         """Items by ids, in their order; those whose vectors were given ready-made have these for data."""
-        with self.db.given(_wanted=wanted(ids)):
-            rows = self.db.rows(
-                """
-                SELECT i.key, i.text, i.source, i.data
-                FROM _wanted AS w JOIN xmr.items AS i ON i.item_id = w.item_id
-                ORDER BY w.place
-                """
-            )
+        with chosen(self.db, "item_id", ids) as (which, values):
+            told = self.db.rows(f"SELECT item_id, key, text, source, data FROM xmr.items WHERE {which}", values)
+        by_id = {item: row for item, *row in told}
+        rows = [by_id[item] for item in ids.tolist() if item in by_id]
         if len(rows) != len(ids):
             raise DataError(f"{len(ids) - len(rows)} of {len(ids)} ids do not exist")
         data: list[Any] = [
@@ -239,21 +229,23 @@ class SqlItems(Store):
         return {**{modality: int(count) for modality, count in rows}, "pairs": int(links), "labels": int(labels)}
 
     def delete(self, ids: NDArray[np.int64]) -> int:
-        import pyarrow as pa
-
-        doomed = "item_id IN (SELECT item_id FROM _doomed)"
-        coded = code_tables(self.db)
+        coded, ids = code_tables(self.db), np.unique(ids)
         tables = ["items", "metadata", "labels", "attention", "sources", *coded, *features.tables(self.db)]
-        held = " UNION ".join(f"SELECT item_id FROM xmr.{table} WHERE {doomed}" for table in ("items", *coded))
-        with self.db.transaction(), self.db.given(_doomed=pa.table({"item_id": np.unique(ids)})):
-            ((count,),) = self.db.rows(f"SELECT count(*) FROM ({held}) AS held")
-            for table in tables:
-                self.db.execute(f"DELETE FROM xmr.{table} WHERE {doomed}")
-            either = (f"{column} IN (SELECT item_id FROM _doomed)" for column in ("image_id", "text_id"))
-            self.db.execute(f"DELETE FROM xmr.pairs WHERE {' OR '.join(either)}")
-            self.db.noted.went(np.unique(ids))
+        held = [ids[:0]]
+        with self.db.transaction():
+            with chosen(self.db, "item_id", ids) as (doomed, values):
+                for table in tables:
+                    statement = f"DELETE FROM xmr.{table} WHERE {doomed}"
+                    if table == "items" or table in coded:
+                        held.append(ids_of(self.db.arrow(f"{statement} RETURNING item_id", values)))
+                    else:
+                        self.db.execute(statement, values)
+            for column in ("image_id", "text_id"):
+                with chosen(self.db, column, ids) as (doomed, values):
+                    self.db.execute(f"DELETE FROM xmr.pairs WHERE {doomed}", values)
+            self.db.noted.went(ids)
             self.db.noted.links()
-        return int(count)
+        return len(np.unique(np.concatenate(held)))
 
     def put_source(self, source: str, ids: NDArray[np.int64], stamps: Sequence[str]) -> None:
         sources.put(self.db, source, ids, stamps)

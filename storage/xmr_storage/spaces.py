@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ class SqlSpaces(Store):
     """The part of a store that keeps spaces. The four methods on code tables are there for a database to extend."""
 
     db: Connection
+    _known_counts: tuple[Hashable | None, dict[str, dict[str, int]]] = (None, {})  # and the state they are of
     _orphans: Orphans = MappingProxyType({})  # codes that are not read, in a library that is open for reading only
 
     def _make_codes(self, space: SpaceRecord) -> None:
@@ -60,8 +61,19 @@ class SqlSpaces(Store):
         table = stored.table_name(space.name, space.version)
         if table not in tables:  # `doctor` tells, `drop_space` cures
             return space
-        rows = self.db.rows(f"SELECT modality, count(*) FROM xmr.{table} GROUP BY modality ORDER BY modality")
-        return dataclasses.replace(space, counts={modality: int(count) for modality, count in rows})
+        return dataclasses.replace(space, counts=dict(self._counts(table)))
+
+    def _counts(self, table: str) -> dict[str, int]:
+        """The codes of each modality in a table, counted once where the database tells that nothing has changed."""
+        state = None if self.db.changing is not None else self.db.state()
+        at, counts = self._known_counts
+        if state is None or state != at:
+            counts = {}
+        if table not in counts:
+            rows = self.db.rows(f"SELECT modality, count(*) FROM xmr.{table} GROUP BY modality ORDER BY modality")
+            counts = {**counts, table: {modality: int(count) for modality, count in rows}}
+            self._known_counts = state, counts  # at once: other threads read it
+        return counts[table]
 
     def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
         space = find(self.db, name, version, role)

@@ -208,6 +208,38 @@ def test_ctrl_c_in_a_statement_is_ctrl_c(db: xmr.Library) -> None:
         still_works(db, 4000)
 
 
+class Interrupted:
+    """A connection on which DuckDB is interrupted as it moves the log into the file."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.close = connection.close
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        raise RuntimeError("Query interrupted")
+
+
+def test_ctrl_c_as_the_log_is_moved_is_ctrl_c(db: xmr.Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = db.store.db.instance  # type: ignore[attr-defined]  # of the DuckDB store
+    with monkeypatch.context() as patch:
+        patch.setattr(instance, "_root", Interrupted(instance.root))
+        with pytest.raises(KeyboardInterrupt):
+            instance.checkpoint()
+    db.add_embeddings(VECTORS[:1], space="s")
+    assert len(db.store.coded_ids("s", 1, "image")) == 4001
+
+
+def test_ctrl_c_as_the_last_handle_is_closed_lets_go_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = xmr.open(tmp_path / "closed.duckdb", progress=False)
+    instance = db.store.db.instance  # type: ignore[attr-defined]  # of the DuckDB store
+    monkeypatch.setattr(instance, "_root", Interrupted(instance.root))
+    with pytest.raises(KeyboardInterrupt):
+        db.close()
+    with xmr.open(tmp_path / "closed.duckdb", progress=False) as again:
+        assert again.store.db.instance is not instance  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12])
 def test_ctrl_c_in_compact_leaves_a_handle_that_works_and_compacts(db: xmr.Library, seconds: float) -> None:
     db.add_embeddings(VECTORS[4000:], space="s")

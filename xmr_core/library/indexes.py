@@ -139,7 +139,8 @@ class Indexes:
         if changes is None:
             came, went = differences(kept.index.codes, self._read(modality))
         elif changes:
-            came, went = self._read(modality, changes.came), changes.went
+            none = kept.index.layer.codes.take(slice(0, 0))
+            came, went = self._read(modality, changes.came) if len(changes.came) else none, changes.went
         else:
             kept.revision = revision
             return

@@ -232,6 +232,11 @@ class DuckDBConnection(Connection):
                         self.raw.unregister(name)
 
     def insert(self, target: str, table: pa.Table) -> None:
+        from xmr_storage.duckdb import rowwise
+
+        if rowwise.are_few(table):
+            self.execute(*rowwise.insertion(target, table))
+            return
         with self.given(_given_rows=_poured(table)):
             self.execute(f"INSERT INTO xmr.{target} BY NAME SELECT * FROM _given_rows")
 

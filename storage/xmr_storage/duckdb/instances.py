@@ -174,6 +174,10 @@ class Instance:
             self.give_up(generation)
         except duckdb.Error:
             return
+        except RuntimeError as error:  # what DuckDB makes of Ctrl-C; what was committed stays so
+            if str(error) != "Query interrupted":
+                raise
+            raise KeyboardInterrupt from error
 
     def release(self) -> None:
         """Give the database back: the last handle closes it. In a forked child nothing is touched."""
@@ -182,10 +186,12 @@ class Instance:
         with _registry.lock:
             self.handles -= 1
             if not self.handles:
-                self.checkpoint()  # closing does so only where no other connection of the process is open
-                if self._root is not None:
-                    self._end(self._root)
-                _registry.forget(self)
+                try:
+                    self.checkpoint()  # closing does so only where no other connection of the process is open
+                finally:
+                    if self._root is not None:
+                        self._end(self._root)
+                    _registry.forget(self)
 
     def _end(self, root: duckdb.DuckDBPyConnection) -> None:
         import duckdb
