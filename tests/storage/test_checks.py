@@ -67,6 +67,14 @@ FAULTS = {
         "INSERT INTO xmr.labels VALUES (99, 'red')",
         "1 labels refer to an item that does not exist; repair deletes them",
     ),
+    "sources of no item": Fault(
+        "INSERT INTO xmr.sources VALUES ('folder', 0, ''), ('folder', 99, ''), ('other', 0, '')",
+        "1 rows of sources refer to an item that does not exist; repair deletes them",
+    ),
+    "sources twice": Fault(
+        "INSERT INTO xmr.sources VALUES ('folder', 0, 'a'), ('folder', 0, 'b')",
+        "1 rows of sources are there twice; repair keeps the last",
+    ),
     "labels twice": Fault("INSERT INTO xmr.labels FROM xmr.labels", "12 labels are there twice; repair keeps the last"),
     "links to nothing": Fault(
         "INSERT INTO xmr.pairs VALUES (0, 99)", "1 pairs refer to an item that does not exist; repair deletes them"

@@ -14,6 +14,7 @@ import pytest
 
 import xmr_core as xmr
 import xmr_storage
+from xmr_storage.duckdb import definitions
 from xmr_storage.duckdb.definitions import NEEDED, RESERVED
 
 VECTORS = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
@@ -192,3 +193,24 @@ def test_the_functions_that_may_not_be_replaced_are_all_that_our_statements_call
     ).fetchall()
     called = {name for text in strings() for name in re.findall(r"(?<!xmr\.)\b([a-z_0-9]+)\(", text)}
     assert called & {name for (name,) in functions} <= NEEDED
+
+
+def test_a_file_that_is_as_we_left_it_is_not_looked_through_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    require = definitions.require_plain
+    monkeypatch.setattr(
+        definitions, "require_plain", lambda con, tables: looked.append(con.url) or require(con, tables)
+    )
+    for opened in (1, 1):
+        with xmr.open(file, progress=False) as db:
+            db.add_embeddings(VECTORS[:1], space="s")
+        assert len(looked) == opened
+    with xmr.open(file, progress=False) as db:
+        db.sql("CREATE TABLE mine AS SELECT 1 AS x")
+    for opened in (2, 2):  # SQL of the user's may have made anything
+        with xmr.open(file, progress=False):
+            assert len(looked) == opened
+    tampered(file, "CREATE MACRO main.max(x) AS 7")
+    with pytest.raises(xmr.StorageError, match="takes the place"):
+        xmr.open(file)
+    assert len(looked) == 3

@@ -41,6 +41,9 @@ def findings(store: SqlSpaces) -> Iterator[Finding]:
         yield from _of_pairs(con)
     if "attention" in present:
         yield from orphans(con, "attention", f"rows of attention {REFER}", f"item_id NOT IN {ITEMS}")
+    if "sources" in present:
+        yield from orphans(con, "sources", f"rows of sources {REFER}", f"item_id NOT IN {ITEMS}")
+        yield from twice(con, "sources", ["source", "item_id"], "rows of sources")
     for table in features.tables(con):
         yield from _of_features(con, table)
 

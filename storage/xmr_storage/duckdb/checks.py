@@ -31,6 +31,7 @@ __all__ = ["findings"]
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    "threads": 1,  # nothing is in its tables
 }
 DEFINED = """
     SELECT view_name, sql FROM duckdb_views()
@@ -66,8 +67,8 @@ def findings(store: SqlStore) -> Iterator[Finding]:
     con = store.db
     there = _defined(con.rows(DEFINED))
     shapes, current = _shapes(con, ("items", "metadata")), f"CREATE VIEW xmr.catalog AS {metadata.catalog(con)}"
-    wanted = [_written(shapes, (statement,)).get("catalog") for statement in (current, OLDER_CATALOG)]
-    if there.get("catalog") not in (None, *wanted):  # one that is gone is told already
+    wanted = (_written(shapes, (statement,)).get("catalog") for statement in (current, OLDER_CATALOG))
+    if there.get("catalog") is not None and there["catalog"] not in wanted:  # one that is gone is told already
         what = "the view xmr.catalog differs from what this version writes; repair writes it again"
         yield Finding(what, partial(metadata.make_catalog, con))
     if not codes.macros_are_current(con):  # written by another version, and open for reading only

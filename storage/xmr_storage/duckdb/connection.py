@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import weakref
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from xmr_storage.connection import Connection
 from xmr_storage.duckdb.comments import describe
 from xmr_storage.duckdb.conditions import Examined, check_tables, examined
 from xmr_storage.duckdb.instances import Instance, acquire, first_line
+from xmr_storage.duckdb.looks import looks
 from xmr_storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class DuckDBConnection(Connection):
         """What the file and its log look like: every commit, of any connection, writes into one of them. None of what
         is in memory."""
         path = self.instance.path
-        return None if path.startswith(":memory:") else (_look(path), _look(f"{path}.wal"))
+        return None if path.startswith(":memory:") else looks(path)
 
     @property
     def has_cursor(self) -> bool:
@@ -355,15 +355,6 @@ class DuckDBConnection(Connection):
             self.instance.require_only_handle()
             _disconnect(self._opened)
             self.instance.replace(fresh, modified)
-
-
-def _look(path: str) -> tuple[int, int, int] | None:
-    """What tells a file from itself after a write; None where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  (of a str, in a third of the time)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _let_go(instance: Instance, opened: list[duckdb.DuckDBPyConnection]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmr_core.errors import LockedError, SchemaVersionError, StorageError
+from xmr_storage.duckdb.looks import Looks, looks
 from xmr_storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ STORAGE_VERSION = "v1.4.0"  # of new files: refuses the log of another file; wha
 LOG = 1 << 20  # bytes that may stay in the log beside a file after a commit; of larger files a fiftieth, of smaller all
 CHECKPOINT = 4  # bytes that a checkpoint may write for one of the log: all of a column where little is new
 MEMORY = ":memory:"
+REMEMBERED = 1000  # files
 
 
 class Instance:
@@ -52,7 +54,9 @@ class Instance:
         self.generation = 0
         self.definitions = 0  # grows where tables or columns may have changed
         fresh = path.startswith(MEMORY) or not Path(path).exists()  # a stranger has written nothing in it
-        self.plain = fresh  # it was seen that nothing in the file takes the place of what our statements name
+        # it was seen that nothing in the file takes the place of what our statements name
+        self.plain = fresh or _registry.left_plain(path)
+        self.shared = False  # somebody else has, or may have, written SQL of their own
         self.compared = 0 if fresh else -1  # the generation in which views and macros were found to be ours
         self.handles = 0
         self.connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
@@ -191,6 +195,8 @@ class Instance:
                 finally:
                     if self._root is not None:
                         self._end(self._root)
+                        if self.plain and not self.shared:
+                            _registry.leave_plain(self.path)
                     _registry.forget(self)
 
     def _end(self, root: duckdb.DuckDBPyConnection) -> None:
@@ -224,6 +230,18 @@ class _Registry:
         self.files: dict[str, Instance] = {}
         self.all: set[Instance] = set()
         self.inherited: dict[str, Instance] = {}
+        self._plain: dict[str, Looks] = {}  # files that were found plain, and what they looked like when closed
+
+    def leave_plain(self, path: str) -> None:
+        """Remember that a file which is closed now is plain, until somebody writes it."""
+        if not path.startswith(MEMORY):
+            if len(self._plain) >= REMEMBERED:
+                self._plain.clear()
+            self._plain[path] = looks(path)
+
+    def left_plain(self, path: str) -> bool:
+        """True where the file is as this process left it, and was plain then: to look again is half of opening it."""
+        return path in self._plain and self._plain[path] == looks(path)
 
     def keep(self, instance: Instance) -> None:
         self.all.add(instance)

@@ -81,8 +81,12 @@ class DuckDBStore(SqlStore):
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection itself, for what SQL alone cannot say."""
-        self._shared = True
+        self._share()
         return self.db.raw
+
+    def _share(self) -> None:
+        """Somebody else gets a connection to the database, or runs SQL of their own on it."""
+        self._shared = self.db.instance.shared = True
 
     @property
     def folder(self) -> Path | None:
@@ -233,7 +237,7 @@ class DuckDBStore(SqlStore):
             isinstance(parameters, (str, bytes)) or not isinstance(parameters, (Sequence, Mapping))
         ):
             raise DataError(f"sql: expected parameters as a list or a dict, got {type(parameters).__name__}")
-        self._shared = True  # a relation can write too
+        self._share()  # a relation can write too
         cursor = self.db.cursor()
         try:
             with self.db.errors(whole=True, used=cursor), self.db.instance.running_on(cursor):
@@ -271,7 +275,7 @@ class DuckDBStore(SqlStore):
     def live(self, connection: Any, live: Live) -> None:
         from xmr_storage.duckdb.live import LiveLibrary, attach
 
-        self._shared = True
+        self._share()
         if connection is None:
             self._compare()
         with self.db.errors():
