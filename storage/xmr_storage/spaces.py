@@ -52,10 +52,11 @@ class SqlSpaces(Store):
         stored.drop(self.db, name, versions)
 
     def spaces(self, role: Head = "indexer") -> list[SpaceRecord]:
-        if role == "answerer":
-            return answerers(self.db)
-        tables = self.db.tables("code_")
-        return [self._counted(space, tables) for space in records(self.db)]
+        tables = self.db.tables("code_") if role == "indexer" else ()
+        return [self._counted(space, tables) if tables else space for space in self.uncounted(role)]
+
+    def uncounted(self, role: Head = "indexer") -> list[SpaceRecord]:
+        return answerers(self.db) if role == "answerer" else records(self.db)
 
     def _counted(self, space: SpaceRecord, tables: Collection[str]) -> SpaceRecord:
         table = stored.table_name(space.name, space.version)

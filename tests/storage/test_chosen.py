@@ -120,7 +120,7 @@ def test_one_item_is_added_found_and_deleted_by_few_statements(tmp_path: Path, m
             db.search(vector=vectors[0], k=1, modality="text", space=name)
         statements = asked(monkeypatch)
         db.add(items(50, 51))
-        assert len(statements) <= 20, statements
+        assert len(statements) <= 20 and not any("count(*)" in statement for statement in statements), statements
         assert db.search(vector=vectors[50], k=1, modality="text", space="a").ids.tolist() == [[50]]
         assert len(statements) <= 26, statements
         statements.clear()

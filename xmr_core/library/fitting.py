@@ -111,7 +111,7 @@ def resumable(
 
 def new_version(session: Session, name: str) -> int:
     """The version that the next fit of this name gets."""
-    return 1 + max((record.version for record in session.store.spaces() if record.name == name), default=0)
+    return 1 + max((record.version for record in session.store.uncounted() if record.name == name), default=0)
 
 
 def put_space(session: Session, name: str, version: int, pipeline: Pipeline, codes: Codes, seed: int | None) -> None:
@@ -206,7 +206,7 @@ def encode_missing(
     cannot be loaded, or lacks a package when it encodes, is skipped with a warning.
     """
     count = 0
-    for record in session.store.spaces():
+    for record in session.store.uncounted():
         wanted = record.published and name in (None, record.name)
         space = session.usable(record.name, record.version) if wanted else None
         if space is None or space.pipeline.encoder is None:

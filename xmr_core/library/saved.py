@@ -118,7 +118,7 @@ def tidy(store: Store) -> None:
         found = [folder for folder in _indexes(store.folder).iterdir() if not folder.name.startswith(PROCESS)]
         if not found:
             return
-        known = tuple(_prefix(record.name, record.version) for record in store.spaces())
+        known = tuple(_prefix(record.name, record.version) for record in store.uncounted())
         for folder in found:
             sound = folder.name.startswith(known) and (folder / "about.json").is_file() and (folder / "index").is_dir()
             if not sound:

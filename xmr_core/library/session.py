@@ -127,7 +127,7 @@ class Session:
 
     def published(self, role: Head = "indexer") -> list[str]:
         """The names of the published spaces of a role, in alphabetical order."""
-        return sorted(record.name for record in self.store.spaces(role) if record.published)
+        return sorted(record.name for record in self.store.uncounted(role) if record.published)
 
     def space(self, name: str | None = None, version: int | None = None, role: Head = "indexer") -> Space:
         """A space, loaded once: the only one of that role without a name, the published version without a version."""

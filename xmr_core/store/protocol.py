@@ -281,6 +281,10 @@ class Store(ABC):
     def spaces(self, role: Head = "indexer") -> list[SpaceRecord]:
         """All spaces of a role and their versions, without their parts, by name and version."""
 
+    def uncounted(self, role: Head = "indexer") -> list[SpaceRecord]:
+        """As `spaces`, for whoever does not read `counts`: a store need not count the codes."""
+        return self.spaces(role)
+
     @abstractmethod
     def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
         """A space with its parts; the published version unless one is named. Raises StorageError where none is."""
