@@ -1,10 +1,12 @@
-"""Top-10 over a million stored codes in SQL: our macros beside hand-written statements and faiss, in one run.
+"""The macros of stored codes beside the best statements by hand and faiss, in one run.
 
-    python benchmarks/sql.py [--rows 1000000] [--rounds 15] [--threads 2]
+    python benchmarks/sql.py [--rows 1000000] [--rounds 15] [--threads 2] [--only SECTION ...]
 
 All ways of a section answer the same query over the same table and are checked to find the same. Their runs are
 interleaved and the quickest of each counts. The ratio is of CPU time, all threads together, which other programs on the
 machine disturb least (a faiss thread that waits counts as busy). A statement's time includes parsing and planning.
+
+Another version of DuckDB than the one installed is measured with its folder before others on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -22,16 +25,21 @@ from rich.console import Console
 from rich.table import Table
 
 from xmr_core.search.codes import words_of
+from xmr_core.search.vector_indexer import vector_form
 from xmr_core.sql import SqlForm
-from xmr_core.types import IMAGE, TEXT, Codes, Layout
+from xmr_core.types import IMAGE, TEXT, Codes, Layout, Metric
 from xmr_hamming.sql import bit_form
 from xmr_pq.sql import pq_form
+from xmr_spreading.lattice import sphere_lattice
+from xmr_spreading.sql import lattice_form
 from xmr_storage.arrow import table_of_codes
 from xmr_storage.codes import columns_of
 from xmr_storage.duckdb import macros
 from xmr_storage.duckdb.codes import side_tables
+from xmr_storage.duckdb.decoded import select
 
 K = 10
+METRICS: tuple[Metric, ...] = ("l2", "ip", "cosine")
 NEAREST = f"ORDER BY distance, item_id LIMIT {K}"
 Way = Callable[[], list[int]]  # gives the ids that it found
 Section = dict[str, Way]  # the name of a way written by hand begins with "hand"
@@ -42,24 +50,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", choices=sorted(SECTIONS), default=list(SECTIONS))
     options = parser.parse_args()
     faiss.omp_set_num_threads(options.threads)
-    rng, n = np.random.default_rng(0), options.rows
     console = Console(width=110)
     console.print(f"DuckDB {duckdb.__version__}, faiss {faiss.__version__}, {options.threads} threads, top {K}")
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(Path(folder) / "codes.duckdb") as con:
-        con.execute(f"SET threads = {options.threads:d}")
-        con.execute("CREATE SCHEMA xmr")
-        for bits in (64, 128):
-            sections = hamming(con, rng, n, bits)
-            console.print(measured(f"One query, {bits} bits, {n:,} codes", sections, options.rounds))
-        console.print(measured(f"One query, PQ 8x8 and l2, {n:,} codes", [pq(con, rng, n)], options.rounds))
-        sections = [batch(con, rng, n // 10)]
-        console.print(measured(f"200 texts among {n // 20:,} pictures, 64 bits", sections, 1 + options.rounds // 5))
+    for name in options.only:
+        with tempfile.TemporaryDirectory() as folder, duckdb.connect(Path(folder) / "codes.duckdb") as con:
+            con.execute(f"SET threads = {options.threads:d}")
+            con.execute("CREATE SCHEMA xmr")
+            title, share, make = SECTIONS[name]
+            rows = round(options.rows * share)
+            sections = make(con, np.random.default_rng(0), rows)
+            console.print(measured(f"{title}, {rows:,} codes", sections, options.rounds))
 
 
 def hamming(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int, bits: int) -> list[Section]:
-    """One query over random codes: among all, among the pictures, and a stored text in place of the query."""
+    """One query over random codes: among all, among the images, and a stored text in place of the query."""
     layout = Layout.bits(bits)
     codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, layout.nbytes), dtype=np.uint8), layout)
     publish(con, f"b{bits}", codes, bit_form(codes.layout.dim))
@@ -92,7 +99,7 @@ def hamming(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int,
             f"xmr.topk_b{bits}, modality := 'image'": way(con, f"FROM xmr.topk_b{bits}({q}, {K}, modality := 'image')"),
         },
         {
-            "hand: the pictures like a stored text": way(
+            "hand: the images like a stored text": way(
                 con,
                 f"""
                 SELECT c.item_id, {paired} AS distance
@@ -116,7 +123,7 @@ def counted_by_sums(word: str) -> str:
     return f"({eights} % 255 - ({word} >> 63))"
 
 
-def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> Section:
+def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> list[Section]:
     """One query by asymmetric distance, over random codes and codebooks. By hand, its tables are ready before."""
     m, ksub, dsub = 8, 256, 8
     codes = Codes(np.arange(rows), rng.integers(0, ksub, (rows, m), dtype=np.uint8), Layout.symbols(m, name="pq"))
@@ -136,7 +143,7 @@ def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> S
     faiss.copy_array_to_vector(books.ravel(), index.pq.centroids)
     faiss.copy_array_to_vector(codes.values.ravel(), index.codes)
     index.is_trained, index.ntotal = True, rows
-    return {
+    section = {
         "hand: eight joins": way(
             con, f"SELECT item_id, modality, sqrt({joined}) AS distance FROM xmr.code_pq_v1 {joins} {NEAREST}"
         ),
@@ -148,39 +155,138 @@ def pq(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> S
         ),  # a bound list of 64: 6 ms in DuckDB 1.5
         "faiss IndexPQ": lambda: index.search(q[None], K)[1][0].tolist(),
     }
+    return [section]
 
 
-def batch(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> Section:
-    """The nearest pictures of 200 texts."""
+def filtered(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> list[Section]:
+    """One query over those random codes of 64 bits that a table of the user's chooses: a hundredth, and half."""
+    codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, 8), dtype=np.uint8), Layout.bits(64))
+    publish(con, "b64", codes, bit_form(64))
+    q: list[int] = words_of(rng.integers(0, 256, (1, 8), dtype=np.uint8))[0].tolist()
+    con.execute("CREATE TABLE mine AS SELECT item_id, hash(item_id) % 100 AS part FROM xmr.code_b64_v1")
+    sections = []
+    for percent in (1, 50):
+        own = f"SELECT item_id FROM mine WHERE part < {percent}"
+        distance = f"bit_count(xor(c.w0, {q[0]}))::INTEGER"
+        nearest = f"ORDER BY distance, c.item_id LIMIT {K}"
+        code = "xmr.code_b64_v1 AS c"
+        listed = f"items := (SELECT list(item_id) FROM mine WHERE part < {percent})"
+        sections.append(
+            {
+                f"hand, {percent} %: JOIN": way(
+                    con,
+                    f"SELECT c.item_id, {distance} AS distance FROM {code} JOIN mine AS m ON m.item_id = c.item_id "
+                    f"WHERE m.part < {percent} {nearest}",
+                ),
+                f"hand, {percent} %: IN (SELECT ...)": way(
+                    con, f"SELECT c.item_id, {distance} AS distance FROM {code} WHERE c.item_id IN ({own}) {nearest}"
+                ),
+                f"xmr.topk_b64, {percent} %, items": way(con, f"FROM xmr.topk_b64({q}, {K}, {listed})"),
+                f"xmr.distances_b64, {percent} %, JOIN": way(
+                    con,
+                    f"SELECT c.item_id, c.distance FROM xmr.distances_b64({q}) AS c JOIN mine AS m "
+                    f"ON m.item_id = c.item_id WHERE m.part < {percent} {nearest}",
+                ),
+            }
+        )
+    return sections
+
+
+def floats(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> list[Section]:
+    """One query over vectors of 128 dimensions, by each metric."""
+    vectors, q = rng.standard_normal((rows, 128), np.float32), rng.standard_normal(128).astype(np.float32)
+    codes = Codes(np.arange(rows), vectors.view(np.uint8), Layout.vectors(128))
+    text = str(q.tolist())
+    sections = []
+    for metric in METRICS:
+        publish(con, f"f{metric}", codes, vector_form(128, metric))
+        table = f"xmr.code_f{metric}_v1"
+        sections.append(
+            {
+                **{
+                    f"hand: {what}": way(con, f"SELECT item_id, {distance} AS distance FROM {table} {NEAREST}", text)
+                    for what, distance in by_hand(metric, 128).items()
+                },
+                f"xmr.topk_f{metric}": way(con, f"FROM xmr.topk_f{metric}($1, {K})", text),
+            }
+        )
+    return sections
+
+
+def by_hand(metric: Metric, dim: int) -> dict[str, str]:
+    """Distances of a column `vector` to the text $1."""
+    arrays = {"l2": "array_distance", "ip": "array_negative_inner_product", "cosine": "array_cosine_distance"}
+    return {f"{arrays[metric]} of FLOAT": f"{arrays[metric]}(vector, $1::FLOAT[{dim}])"}
+
+
+def lattice(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> list[Section]:
+    """One query over lattice codes of 64 bits in 24 dimensions."""
+    points = sphere_lattice(24, 79)
+    numbers = points.rank(points.closest(rng.standard_normal((rows, 24), np.float32))).astype("<u8")
+    values = np.ascontiguousarray(numbers.view(np.uint8).reshape(-1, 8)[:, : points.nbytes])
+    form = lattice_form(points, "cosine", True)
+    assert form is not None
+    codes = Codes(np.arange(rows), values, Layout.number(24, 64, name="lattice"))
+    publish(con, "kept", codes, form, kept=True)
+    publish(con, "plain", codes, form)
+    con.execute("CREATE TABLE points AS SELECT item_id, modality, vector FROM xmr.point_kept")
+    q = str(rng.standard_normal(24).tolist())
+    return [
+        {
+            "hand: array_cosine_distance of points decoded once": way(
+                con,
+                f"SELECT item_id, array_cosine_distance(vector, $1::FLOAT[24]) AS distance FROM points {NEAREST}",
+                q,
+            ),
+            "xmr.topk, its points materialized": way(con, f"FROM xmr.topk_kept($1, {K})", q),
+            "xmr.topk, every code decoded": way(con, f"FROM xmr.topk_plain($1, {K})", q),
+        }
+    ]
+
+
+def many(con: duckdb.DuckDBPyConnection, rng: np.random.Generator, rows: int) -> list[Section]:
+    """The nearest images of 100 texts, which a table of the user's names."""
     codes = Codes(np.arange(rows), rng.integers(0, 256, (rows, 8), dtype=np.uint8), Layout.bits(64))
     publish(con, "few", codes, bit_form(codes.layout.dim))
-    texts = list(range(1, 400, 2))
+    texts = list(range(1, 200, 2))
     con.execute("CREATE TABLE asked AS SELECT unnest($1::BIGINT[]) AS query", [texts])
-    joined = f"FROM asked AS a, xmr.like_few(a.query, {K}) AS n ORDER BY a.query, n.distance, n.item_id"
-    lateral = way(con, f"SELECT n.item_id {joined}")
-    return {
-        "hand: min(struct, k) GROUP BY query": way(
-            con,
-            f"""
-            SELECT hit.item_id
-            FROM (
-                SELECT
-                    q.item_id AS query,
-                    unnest(min({{'distance': bit_count(xor(c.w0, q.w0)), 'item_id': c.item_id}}, {K})) AS hit
-                FROM xmr.code_few_v1 AS c, xmr.code_few_v1 AS q
-                WHERE c.modality = 'image' AND q.item_id IN (SELECT query FROM asked)
-                GROUP BY q.item_id
-            )
-            ORDER BY query, hit
-            """,
-        ),
-        "xmr.batch_few": way(con, f"SELECT item_id FROM xmr.batch_few({K}, items := $1)", texts),
-        **({} if duckdb.__version__ >= "2" else {"LATERAL xmr.like_few": lateral}),  # in DuckDB 2 it takes minutes
-    }
+    distance = "bit_count(xor(c.w0, s.w0))::INTEGER"
+    lateral = f"""
+        SELECT n.item_id
+        FROM asked AS a, LATERAL (
+            SELECT c.item_id, {distance} AS distance
+            FROM xmr.code_few_v1 AS c, xmr.code_few_v1 AS s
+            WHERE c.modality = 'image' AND s.item_id = a.query
+            ORDER BY distance, c.item_id
+            LIMIT {K}
+        ) AS n
+        ORDER BY a.query, n.distance, n.item_id
+        """
+    grouped = f"""
+        SELECT hit.item_id
+        FROM (
+            SELECT s.item_id AS query, unnest(min({{'distance': {distance}, 'item_id': c.item_id}}, {K})) AS hit
+            FROM xmr.code_few_v1 AS c, xmr.code_few_v1 AS s
+            WHERE c.modality = 'image' AND s.item_id IN (SELECT query FROM asked)
+            GROUP BY s.item_id
+        )
+        ORDER BY query, hit
+        """
+    like = f"FROM asked AS a, xmr.like_few(a.query, {K}) AS n ORDER BY a.query, n.distance, n.item_id"
+    return [
+        {
+            "hand: LATERAL": way(con, lateral),
+            "LATERAL xmr.like_few": way(con, f"SELECT n.item_id {like}"),
+        },
+        {
+            "hand: min(struct, k) GROUP BY query": way(con, grouped),
+            "xmr.batch_few": way(con, f"SELECT item_id FROM xmr.batch_few({K}, items := $1)", texts),
+        },
+    ]
 
 
-def publish(con: duckdb.DuckDBPyConnection, space: str, codes: Codes, form: SqlForm) -> None:
-    """The codes as a space; every other item is a picture, the rest are texts."""
+def publish(con: duckdb.DuckDBPyConnection, space: str, codes: Codes, form: SqlForm, kept: bool = False) -> None:
+    """The codes as a space, decoded once where they are `kept` so; every other item is an image, the rest are texts."""
     con.execute(f"CREATE TABLE xmr.code_{space}_v1 ({columns_of(codes.layout)})")
     con.register("rows", table_of_codes(codes, TEXT))
     kinds = f"CASE item_id % 2 WHEN 0 THEN '{IMAGE}' ELSE '{TEXT}' END AS modality"
@@ -189,7 +295,10 @@ def publish(con: duckdb.DuckDBPyConnection, space: str, codes: Codes, form: SqlF
         con.execute(f"CREATE TABLE xmr.{table} ({columns})")
         con.register("given_rows", given_rows)
         con.execute(f"INSERT INTO xmr.{table} FROM given_rows")
-    for statement in macros.space_statements(space, 1, codes.layout, form):
+    if kept and form.decoded is not None:
+        rows = f"{select(form.decoded, f'{space}_v1')} ORDER BY v.item_id"
+        con.execute(f"CREATE TABLE xmr.{form.decoded.name}_{space}_v1 AS {rows}")
+    for statement in macros.space_statements(space, 1, codes.layout, form, kept=kept):
         con.execute(statement)
     con.execute("CHECKPOINT")
 
@@ -221,6 +330,20 @@ def measured(title: str, sections: Sequence[Section], rounds: int) -> Table:
             table.add_row(name, f"{wall * 1e3:.2f}", f"{cpu * 1e3:.2f}", f"{cpu / best:.2f}", f"{common:.0%}")
         table.add_section()
     return table
+
+
+SECTIONS: dict[
+    str, tuple[str, float, Callable[[duckdb.DuckDBPyConnection, np.random.Generator, int], list[Section]]]
+] = {
+    "bits64": ("One query, 64 bits", 1, partial(hamming, bits=64)),
+    "bits128": ("One query, 128 bits", 1, partial(hamming, bits=128)),
+    "bits256": ("One query, 256 bits", 1, partial(hamming, bits=256)),
+    "filtered": ("One query among the items of a table, 64 bits", 1, filtered),
+    "pq": ("One query, PQ 8x8 and l2", 1, pq),
+    "floats": ("One query, 128 floats", 0.1, floats),
+    "lattice": ("One query, lattice of 24 dimensions", 0.1, lattice),
+    "many": ("100 texts, 64 bits", 0.1, many),
+}
 
 
 if __name__ == "__main__":

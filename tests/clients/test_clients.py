@@ -33,6 +33,7 @@ RECIPES = {
     "vectors": "flat",
     "small": "pq(bytes=4, bits=4)",
     "points": "catalyzer(dim=8, hidden=16, epochs=1) >> lattice(r2=10)",
+    "kept": "catalyzer(dim=8, hidden=16, epochs=1) >> lattice(r2=10)",  # and its points, as a table
 }
 STATEMENTS = (
     "SELECT item_id, distance FROM xmr.topk_{space}(xmr.stored_{space}(7), 5)",
@@ -127,6 +128,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
             db.add_embeddings(values, space=space, recipe=recipe, ids=np.arange(200))
             stored = f"SELECT i AS query_id, xmr.stored_{space}(i) AS query FROM range(4) AS r(i)"
             db.sql(f"CREATE TABLE four_{space} AS {stored}")
+        db.materialize("kept")
     return file
 
 

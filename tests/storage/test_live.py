@@ -84,6 +84,17 @@ def test_search_is_a_table_in_schema_xmr(con: duckdb.DuckDBPyConnection, library
     }
 
 
+def test_every_live_function_is_described(con: duckdb.DuckDBPyConnection) -> None:
+    described = con.execute(
+        "SELECT function_name, comment FROM duckdb_functions() WHERE database_name = 'xmr_live' ORDER BY function_name"
+    ).fetchall()
+    assert [name for name, _ in described] == [
+        *("embed_image", "embed_text", "encode_image", "encode_text", "search", "search_image")
+    ]
+    for name, comment in described:
+        assert f"\nExample: {'FROM' if 'search' in name else 'SELECT'} xmr.{name}(" in comment
+
+
 def test_search_takes_what_the_library_takes(con: duckdb.DuckDBPyConnection, library: Library) -> None:
     con.execute(
         "FROM xmr.search('a dog', NULL, modality := 'text', within := 1.5, items := [3, 4], exact := true)"

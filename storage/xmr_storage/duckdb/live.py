@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,6 +104,9 @@ def _make(connection: Any) -> None:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LIVE}.xmr")
     for statement in _macros():
         connection.execute(statement)
+    if len(known) < len(FUNCTIONS):  # just made, so that nobody calls them yet
+        for statement in _comments():
+            connection.execute(statement)
 
 
 def _keep(connection: Any, library: LiveLibrary) -> None:
@@ -227,6 +230,26 @@ def _macros() -> list[str]:
         _encode_macro("encode_image", "path", WORDS, "NULL, path::VARCHAR"),
         _encode_macro("embed_image", "path", NUMBERS, "NULL, path::VARCHAR"),
     ]
+
+
+def _comments() -> Iterator[str]:
+    """What `xmr.help()` and clients show, in the form of the comments on the macros of a file."""
+    narrows = "space names the space; modality, within and items := [ids] narrow it; exact := true asks no index."
+    searches = {
+        "search": ("The k nearest to a text, as db.search(text=...) finds them", "'a dog', 10"),
+        "search_image": ("The k nearest to an image file, as db.search(image=...) finds them", "'dog.jpg', 10"),
+    }
+    for name, (meaning, example) in searches.items():
+        told = literal(f"{meaning}. {narrows}\nExample: FROM xmr.{name}({example})")
+        yield f"COMMENT ON MACRO TABLE {LIVE}.xmr.{name} IS {told}"
+    for of, example in (("text", "'a dog'"), ("image", "'dog.jpg'")):
+        what = "a text" if of == "text" else "an image file"
+        for verb, gives in (("encode", "The words of the code"), ("embed", "The vector")):
+            spaces = "a space of bits" if verb == "encode" else "a space of anything but bits"
+            told = (
+                f"{gives} of {what}, in {spaces}: a query for its macros.\nExample: SELECT xmr.{verb}_{of}({example})"
+            )
+            yield f"COMMENT ON MACRO {LIVE}.xmr.{verb}_{of} IS {literal(told)}"
 
 
 ASKED = f"coalesce(library, getvariable('{LIBRARY}'))::VARCHAR"
