@@ -128,7 +128,7 @@ class Precomputed(xmr.Encoder[PrecomputedConfig]):
         dim = self._dims[items.modality]
         if not len(items):
             return np.empty((0, dim or 0), np.float32)
-        rows = [np.asarray(row) for row in items.data]
+        rows = [_array(row) for row in items.data]
         dim = rows[0].size if dim is None else dim
         wrong = [i for i, row in enumerate(rows) if row.shape != (dim,) or row.dtype.kind not in "fiu"]
         if wrong:
@@ -140,6 +140,14 @@ class Precomputed(xmr.Encoder[PrecomputedConfig]):
     def _refuse(self, items: xmr.Items, positions: Any, what: str) -> None:
         keys = [items.keys[i] for i in positions]
         raise xmr.DataError(f"{len(keys)} of {len(items)} {items.modality}s {what}: {_named(keys)}", keys)
+
+
+def _array(row: object) -> NDArray[Any]:
+    """A row as an array; one of no dimensions where it can be none, such as a list of texts and bytes."""
+    try:
+        return np.asarray(row)
+    except (ValueError, TypeError, OverflowError):
+        return np.array(None)
 
 
 def _named(keys: list[str]) -> str:

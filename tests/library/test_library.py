@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -315,6 +316,13 @@ def test_texts_that_cannot_be_stored_are_named(db: Library, name: str) -> None:
     with pytest.raises(xmr.DataError, match=r"Unicode|expected a name"):
         db.add(xmr.Items("text", ["fine"], ["k"], metadata={"own": ["v"], name: ["w"]}))
     assert db.store.counts()["text"] == 8
+
+
+@pytest.mark.parametrize("version", [{1}, [1], "1", True, 1.0, np.ones(2)])
+def test_a_version_is_a_whole_number(db: Library, version: Any) -> None:
+    for verb in (db.space, db.publish, db.drop):
+        with pytest.raises(xmr.DataError, match="expected the number of a version"):
+            verb("toy", version)
 
 
 def test_labels_need_names(db: Library) -> None:

@@ -44,7 +44,9 @@ def test_a_list_of_rows_is_taken() -> None:
     np.testing.assert_array_equal(encoded([[1, 2, 3], np.array([4.0, 5, 6])]), [[1, 2, 3], [4, 5, 6]])
 
 
-@pytest.mark.parametrize("bad", [[1, 2], [1, 2, 3, 4], "dog", b"\xff\xd8", [[1, 2, 3]], [True, False, True]])
+@pytest.mark.parametrize(
+    "bad", [[1, 2], [1, 2, 3, 4], "dog", b"\xff\xd8", [[1, 2, 3]], [True, False, True], ["é", b"\xd7"], [[1], [2, 3]]]
+)
 def test_what_is_no_vector_of_that_width_is_refused_by_key(bad: object) -> None:
     with pytest.raises(xmr.DataError, match=r"1 of 2 images are no vectors of 3 numbers but .*: 'b'") as raised:
         encoded([[1, 2, 3], bad], keys=("a", "b"))

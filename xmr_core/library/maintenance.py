@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xmr_core.errors import DataError, StorageError
 from xmr_core.library import saved
 from xmr_core.library.fitting import encode_missing
 from xmr_core.library.live import LiveSession
 from xmr_core.library.session import Session
+from xmr_core.library.spaces import check_version
 from xmr_core.types import Head
 
 __all__ = ["drop", "export", "materialize", "publish", "register", "restore", "sql"]
@@ -48,8 +47,7 @@ def _check(name: object, version: object) -> None:
     """Raise DataError where these are no name and no version of a space."""
     if not isinstance(name, str):
         raise DataError(f"space {name!r}: expected the name of a space")
-    if version is not None and (isinstance(version, bool) or not isinstance(version, (int, np.integer))):
-        raise DataError(f"space {name!r}: expected the number of a version, got {version!r}")
+    check_version(name, version)
 
 
 def sql(session: Session, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> Any:

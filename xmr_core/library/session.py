@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xmr_core.errors import DataError, LockedError, SkippedSpaceWarning, StorageError, XmrError
 from xmr_core.library.filters import Filters
 from xmr_core.library.run import LibraryRun
-from xmr_core.library.spaces import Space
+from xmr_core.library.spaces import Space, check_version
 from xmr_core.progress import use_run
 from xmr_core.store import Store
 from xmr_core.types import Head
@@ -133,6 +133,7 @@ class Session:
         """A space, loaded once: the only one of that role without a name, the published version without a version."""
         if name is not None and not isinstance(name, str):
             raise DataError(f"space: expected a name, got {name!r}")
+        check_version(name, version)
         with self._alone():
             self.follow()
             found = self._spaces.get((role, name, version))

@@ -9,7 +9,9 @@ import re
 from dataclasses import replace
 from typing import Any, cast
 
-from xmr_core.errors import ConfigError, StateError
+import numpy as np
+
+from xmr_core.errors import ConfigError, DataError, StateError
 from xmr_core.library.choosing import Choice
 from xmr_core.library.indexes import Indexes
 from xmr_core.library.installed import load_part, providers_of
@@ -20,7 +22,7 @@ from xmr_core.search.index import Index
 from xmr_core.store import PartRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head, Int, Layout
 
-__all__ = ["Space", "check_name", "check_seed", "record_of"]
+__all__ = ["Space", "check_name", "check_seed", "check_version", "record_of"]
 
 NAME = re.compile(r"(?!.*_v\d+$)[a-z][a-z0-9_]{0,39}")
 
@@ -124,6 +126,12 @@ def check_name(name: str) -> str:
         rule = "use a to z, 0 to 9 and _, beginning with a letter, 40 characters at most, not ending in _v1"
         raise ConfigError("name", name, rule)
     return name
+
+
+def check_version(name: object, version: object) -> None:
+    """Raise DataError where this is no number of a version, nor None."""
+    if version is not None and (isinstance(version, bool) or not isinstance(version, (int, np.integer))):
+        raise DataError(f"space {name!r}: expected the number of a version, got {version!r}")
 
 
 def check_seed(seed: Int) -> int:
