@@ -40,6 +40,7 @@ __all__ = [
     "Encoder",
     "Form",
     "Fuser",
+    "KeptVectors",
     "NoConfig",
     "Provider",
     "State",
@@ -314,6 +315,15 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
 
 
+@dataclass(frozen=True)
+class KeptVectors:
+    """Where a store keeps a vector of each item: `Store.get_features` of an extractor of that name, or where they were
+    `given` ready-made, `Store.get_vectors`."""
+
+    name: str
+    given: bool = False
+
+
 class Encoder(Component[C], ABC):
     """Pictures and sentences to features: `fit(pairs)`, `encode(items)`.
 
@@ -355,6 +365,15 @@ class Encoder(Component[C], ABC):
         """
         return None
 
+    @property
+    def extractor(self) -> str:
+        """The name under which a library keeps the features that this encoder gives."""
+        return f"{self.name}_{self.fingerprint()[:12]}"
+
+    def kept(self, modality: str) -> KeptVectors | None:
+        """The stored vectors that are exactly what it gives for items of a modality; None where none are."""
+        return KeptVectors(self.extractor) if self.cacheable and self.forms.get(modality) == "vector" else None
+
     def part(self, modality: str) -> Encoder:
         """The encoder that works for a modality: this one, or another that it hands the items on to as they are."""
         return self
@@ -382,6 +401,11 @@ class Fuser(Component[C], ABC):
     @abstractmethod
     def metric(self) -> Metric:
         """The metric of the embeddings it gives."""
+
+    @property
+    def unchanged(self) -> bool:
+        """True where what it gives are the vectors that it takes, at most to be compared by another metric."""
+        return False
 
     def fit(self, pairs: FeaturePairs) -> Self:
         """A new, fitted fuser. One that learns nothing has `needs_fit = False` and leaves this as it is."""

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Encoder
+from xmr_core.components import Encoder, Fuser, KeptVectors
 from xmr_core.types import Features, Items
 
-__all__ = ["Run", "current_run", "encode_blocks", "encode_cached", "use_run"]
+__all__ = ["Run", "current_run", "encode_blocks", "encode_cached", "kept_vectors", "use_run"]
 
 T = TypeVar("T")
 
@@ -111,6 +111,15 @@ def encode_blocks(encoder: Encoder, items: Items) -> Iterator[Features]:
         yield features
         start += len(features)
         size = max(1, min(BATCH, BLOCK_BYTES * len(features) // max(1, features.values.nbytes)))
+
+
+def kept_vectors(encoder: Encoder | None, fusers: Sequence[Fuser]) -> dict[str, KeptVectors]:
+    """Where a library keeps, of each modality, exactly what an indexer after these components takes; none where it
+    keeps nothing of the kind, as behind a fuser that changes vectors."""
+    if encoder is None or not all(fuser.unchanged for fuser in fusers):
+        return {}
+    kept = {modality: encoder.part(modality).kept(modality) for modality in encoder.forms}
+    return {modality: vectors for modality, vectors in kept.items() if vectors is not None}
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

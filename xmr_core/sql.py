@@ -84,7 +84,7 @@ FUNCTIONS: Mapping[str, tuple[int, int | None]] = {  # how many arguments, at le
 }
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 TABLE = re.compile(r"[a-z]{1,12}")  # without _, so that the names of two spaces never meet
-TAKEN = ("code", "feature")
+TAKEN = ("code", "feature", "asked")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class Identity(xmr.Fuser[IdentityConfig]):
         """That of the config."""
         return self.config.metric
 
+    @property
+    def unchanged(self) -> bool:
+        """True unless it scales vectors."""
+        return not self.config.normalise
+
     def widths(self, taken: Widths) -> Widths:
         """As many dimensions as it takes."""
         return taken

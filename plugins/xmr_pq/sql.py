@@ -54,7 +54,7 @@ def pq_form(
     """How SQL compares codes by `codebooks` (m, ksub, dsub); `rotation` (d, d or more), its rows orthonormal, where
     vectors are cut as `rotation @ x`. Raises DataError where they do not fit the layout.
 
-    A query is given as vectors are, and turned here; a stored item asks as the vector it stands for.
+    A query is given as vectors are, and turned here; `of_code` asks with the vector that a code stands for.
     """
     if codebooks.ndim != 3 or len(codebooks) != layout.dim:
         raise DataError(f"codebooks: expected ({layout.dim}, symbols, dimensions) for {layout}, got {codebooks.shape}")

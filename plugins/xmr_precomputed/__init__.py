@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xmr_core as xmr
-from xmr_core.plugin import Dim, Form, VectorMetric, Widths
+from xmr_core.plugin import Dim, Form, KeptVectors, VectorMetric, Widths
 
 NAMED = 10  # items an error message names
 
@@ -61,6 +61,10 @@ class Precomputed(xmr.Encoder[PrecomputedConfig]):
     def widths(self) -> Widths:
         """The numbers in a vector, by modality; None before they are known."""
         return dict(self._dims)
+
+    def kept(self, modality: str) -> KeptVectors:
+        """The vectors themselves, as they were added."""
+        return KeptVectors(self.name) if self.config.name is None else KeptVectors(self.config.name, given=True)
 
     def fit(self, pairs: xmr.Pairs) -> Self:
         """The widths of the vectors. A modality in which no item has one is left out.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from xmr_core.errors import StorageError
 from xmr_core.sql import SqlForm
 from xmr_core.types import Codes, Column, Layout
+from xmr_storage import encoded
 from xmr_storage.chosen import chosen
 from xmr_storage.parts import json_object
 from xmr_storage.quoting import identifier, quoted
@@ -28,6 +30,7 @@ __all__ = [
     "drop",
     "forms",
     "get",
+    "gone",
     "layouts",
     "make",
     "put",
@@ -79,6 +82,7 @@ def describe(con: Connection, space: SpaceRecord, form: SqlForm | None) -> None:
     plain = None if form is None else json.dumps(form.to_json())
     con.execute("DELETE FROM xmr.forms WHERE space = $1 AND version = $2", [space.name, space.version])
     con.execute("INSERT INTO xmr.forms VALUES ($1, $2, $3, $4)", [space.name, space.version, layout, plain])
+    encoded.note(con, space)
 
 
 def layouts(con: Connection) -> Mapping[tuple[str, int], Layout]:
@@ -102,7 +106,32 @@ def drop(con: Connection, name: str, versions: Iterable[int]) -> None:
     """Drop the codes of these versions, and what describes them."""
     for version in versions:
         con.execute(f"DROP TABLE IF EXISTS xmr.{table_name(name, version)}")
-        con.execute("DELETE FROM xmr.forms WHERE space = $1 AND version = $2", [name, version])
+        for table in ("forms", "encoded"):
+            con.execute(f"DELETE FROM xmr.{table} WHERE space = $1 AND version = $2", [name, version])
+
+
+def gone(con: Connection, name: str, version: int) -> StorageError:
+    """What to say where the table of a version's codes is gone: another client has dropped it."""
+    query = "SELECT 1 FROM xmr.parts WHERE space = $1 AND version = $2 AND position = 0 AND role = 'encoder'"
+    again = "db.doctor(repair=True) makes them again"
+    if not con.rows(query, [name, version]):
+        again = f"drop the space, db.drop({name!r}), and add the embeddings again"
+    return StorageError(
+        f"{con.url}: the codes of space {name!r} version {version} are gone, with their table "
+        f"xmr.{table_name(name, version)}; {again}"
+    )
+
+
+@contextlib.contextmanager
+def _found(con: Connection, name: str, version: int) -> Iterator[None]:
+    """Inside, the codes of a version are read. Raises what `gone` says in the place of the database's own words."""
+    try:
+        yield
+    except StorageError as error:
+        told = str(error)
+        if table_name(name, version) in told and ("does not exist" in told or "no such table" in told):
+            raise gone(con, name, version) from error
+        raise
 
 
 def put(con: Connection, name: str, version: int, modality: str, codes: Codes) -> None:
@@ -118,13 +147,14 @@ def get(con: Connection, space: SpaceRecord, modality: str, ids: NDArray[np.int6
 
     columns = ", ".join(quoted(column.name) for column in space.code_layout.columns)
     query = f"SELECT item_id, {columns} FROM xmr.{table_name(space.name, space.version)} WHERE modality = $1"
-    try:
+    with _found(con, space.name, space.version):
         if ids is None:
-            return codes_of_table(con.arrow(f"{query} ORDER BY item_id", [modality]), space.code_layout)
-        with chosen(con, "item_id", np.unique(ids), first=2) as (which, values):
-            return codes_of_table(
-                con.arrow(f"{query} AND {which} ORDER BY item_id", [modality, *values]), space.code_layout
-            )
+            rows = con.arrow(f"{query} ORDER BY item_id", [modality])
+        else:
+            with chosen(con, "item_id", np.unique(ids), first=2) as (which, values):
+                rows = con.arrow(f"{query} AND {which} ORDER BY item_id", [modality, *values])
+    try:
+        return codes_of_table(rows, space.code_layout)
     except ValueError as error:
         raise StorageError(f"{con.url}: the codes of space {space.name!r} are damaged: {error}") from error
 
@@ -132,4 +162,5 @@ def get(con: Connection, space: SpaceRecord, modality: str, ids: NDArray[np.int6
 def coded_ids(con: Connection, name: str, version: int, modality: str) -> NDArray[np.int64]:
     """The ids of `get`, without the codes."""
     query = f"SELECT item_id FROM xmr.{table_name(name, version)} WHERE modality = $1 ORDER BY item_id"
-    return np.asarray(con.arrow(query, [modality])["item_id"].to_numpy(), np.int64)
+    with _found(con, name, version):
+        return np.asarray(con.arrow(query, [modality])["item_id"].to_numpy(), np.int64)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from xmr_core.errors import DataError
 from xmr_storage.chosen import at, chosen
+from xmr_storage.encoded import feature_table, vectors_name
 from xmr_storage.ids import ids_of
-from xmr_storage.quoting import identifier
 
 if TYPE_CHECKING:
     from xmr_storage.connection import Connection
@@ -24,11 +24,6 @@ def tables(con: Connection) -> list[str]:
     return [table for table in con.tables("feature_", "vector_") if width(con, table)]
 
 
-def vectors_name(modality: str, name: str) -> str:
-    """What stands for the extractor of ready-made vectors."""
-    return f"vector_{modality}__{name}"
-
-
 def vector_widths(con: Connection, modality: str) -> dict[str, int]:
     """The names of the ready-made vectors of a modality, and their dimensions."""
     prefix = vectors_name(modality, "")
@@ -39,7 +34,7 @@ def get(con: Connection, extractor: str, ids: NDArray[np.int64]) -> tuple[NDArra
     """(n,) which ids have features, and (m, d) the features of those, in the order of `ids`."""
     from xmr_storage.arrow import vectors_of_column
 
-    table = _table_name(extractor)
+    table = feature_table(extractor)
     dim = width(con, table)
     if not dim:
         return np.zeros(len(ids), bool), np.zeros((0, 0), np.float32)
@@ -55,7 +50,7 @@ def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArra
 
     from xmr_storage.arrow import vector_column
 
-    table, dim = _table_name(extractor), vectors.shape[1]
+    table, dim = feature_table(extractor), vectors.shape[1]
     with con.transaction(counted=False):
         stored = width(con, table)
         if stored not in (0, dim):
@@ -63,10 +58,6 @@ def put(con: Connection, extractor: str, ids: NDArray[np.int64], vectors: NDArra
         if not stored:
             con.execute(f"CREATE TABLE IF NOT EXISTS xmr.{table} (item_id BIGINT NOT NULL, vector FLOAT[{dim:d}])")
         con.insert(table, pa.table({"item_id": ids, "vector": vector_column(vectors)}))
-
-
-def _table_name(extractor: str) -> str:
-    return identifier(extractor if extractor.startswith("vector_") else f"feature_{extractor}", "extractor")
 
 
 def width(con: Connection, table: str) -> int:

@@ -80,6 +80,8 @@ TABLES: dict[str, Table] = {
         ),
         # how the codes of a space are laid out, and how SQL reads and compares them; JSON, NULL where it cannot
         _table("forms", _text("space"), _int("version"), _text("layout"), _text("form", nullable=True)),
+        # the table of the vectors that the codes of a version were made of, where the library keeps them
+        _table("encoded", _text("space"), _int("version"), _text("modality"), _text("vectors")),
         # where the fuser of a space looked: the weight of a region ("row,column") or a word of an item, by step
         _table(
             "attention",

@@ -16,7 +16,7 @@ from xmr_core.components import Provider
 from xmr_core.store import AttentionRows, RunRecord, SpaceRecord, Store
 from xmr_core.types import Codes, Head
 from xmr_storage import codes as stored
-from xmr_storage import parts
+from xmr_storage import encoded, parts
 from xmr_storage.records import ANSWERER, answerers, find, records
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class SqlSpaces(Store):
     def load_space(self, name: str, version: int | None = None, role: Head = "indexer") -> SpaceRecord:
         space = find(self.db, name, version, role)
         if role == "indexer":
-            space = self._counted(space, self.db.tables("code_"))
+            tables = self.db.tables("code_")
+            if stored.table_name(space.name, space.version) not in tables:
+                raise stored.gone(self.db, space.name, space.version)
+            space = self._counted(space, tables)
         return dataclasses.replace(space, parts=parts.get(self.db, name, space.version))
 
     def providers(self, name: str, version: int) -> list[Provider]:
@@ -125,9 +128,11 @@ class SqlSpaces(Store):
     def remake_codes(self, space: SpaceRecord) -> None:
         """Make an empty table of codes in the place of one that is gone or damaged, and what stands beside it."""
         form = stored.forms(self.db, space.name).get(space.version)
+        tables = encoded.tables(self.db, space.name, space.version)
+        kept = {modality: encoded.kept_in(modality, table) for modality, table in tables.items()}
         with self.db.transaction():
             self._drop_codes(space.name, [space.version], space.published)
-            self._make_codes(dataclasses.replace(space, form=form))
+            self._make_codes(dataclasses.replace(space, form=form, kept=kept))
             if space.published:
                 self.publish(space.name, space.version)
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 from xmr_core.errors import Finding, StorageError
 from xmr_core.store import Changes
 from xmr_storage import checks, history, metadata, migrations, orphans, revisions, transfer
+from xmr_storage.codes import table_name
 from xmr_storage.connection import Connection
 from xmr_storage.ids import count_ids
 from xmr_storage.items import SqlItems
@@ -87,8 +88,9 @@ class SqlStore(SqlItems, SqlSpaces):
     def republish(self) -> None:
         """Let the names of all spaces mean their published versions again, after the tables were replaced."""
         with self.transaction():
+            tables = self.db.tables("code_")
             for space in records(self.db):
-                if space.published:
+                if space.published and table_name(space.name, space.version) in tables:  # `doctor` tells of the others
                     self.publish(space.name, space.version)
 
     def close(self) -> None:

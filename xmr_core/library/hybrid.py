@@ -15,13 +15,11 @@ from xmr_core.library.results import Results
 from xmr_core.library.session import Session
 from xmr_core.library.spaces import Space
 from xmr_core.search.condition import Condition, Where, as_condition
-from xmr_core.search.fusion import reciprocal_rank
+from xmr_core.search.fusion import DEPTH, reciprocal_rank
 from xmr_core.search.hits import check_search
 from xmr_core.types import Hits, Int, Texts
 
 __all__ = ["search"]
-
-DEPTH = 1000  # items of each ranking that are fused, or k where that is more; as deep as the runs of Cormack et al.
 
 
 def search(

@@ -142,7 +142,7 @@ class LibraryRun(Run):
         """
         if not items.stored:
             return None
-        extractor = f"{encoder.name}_{encoder.fingerprint()[:12]}"
+        extractor = encoder.extractor
         form = encoder.forms.get(items.modality)
         if form == "regions" and self._store.folder is not None:
             return self._cached_regions(encoder, items, Regions.of(self._store.folder, extractor))

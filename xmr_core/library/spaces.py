@@ -16,6 +16,7 @@ from xmr_core.library.choosing import Choice
 from xmr_core.library.indexes import Indexes
 from xmr_core.library.installed import load_part, providers_of
 from xmr_core.options import as_int
+from xmr_core.progress import kept_vectors
 from xmr_core.recipes import Pipeline
 from xmr_core.registry import Role
 from xmr_core.search.index import Index
@@ -41,8 +42,10 @@ def record_of(name: str, version: int, pipeline: Pipeline, layout: Layout | None
     recipe, fingerprint = repr(pipeline), pipeline.fingerprint()
     if layout is None:
         return SpaceRecord(name, version, recipe, fingerprint, seed=seed, parts=parts)
-    form = pipeline.indexer.sql_form(layout, pipeline.metric)
-    return SpaceRecord(name, version, recipe, fingerprint, pipeline.metric, layout, seed, parts=parts, form=form)
+    form, kept = pipeline.indexer.sql_form(layout, pipeline.metric), kept_vectors(pipeline.encoder, pipeline.fusers)
+    return SpaceRecord(
+        name, version, recipe, fingerprint, pipeline.metric, layout, seed, parts=parts, form=form, kept=kept
+    )
 
 
 class Space:

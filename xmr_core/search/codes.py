@@ -108,6 +108,11 @@ class Layout:
         """Bytes of a packed row, in `Codes.values`."""
         return sum(column.nbytes for column in self.columns)
 
+    @property
+    def holds_vectors(self) -> bool:
+        """True where its columns are those of `vectors`."""
+        return self.columns == Layout.vectors(self.dim).columns
+
     def pack(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """(n, nbytes): the rows of columns, each (n,) or (n, width). Raises DataError on another shape, or a number too
         large for its bytes."""
@@ -267,7 +272,7 @@ class Codes:
     @property
     def hold_vectors(self) -> bool:
         """True where a code is one float32 array."""
-        return self.layout.columns == Layout.vectors(self.layout.dim).columns
+        return self.layout.holds_vectors
 
     @property
     def vectors(self) -> NDArray[np.float32]:

@@ -12,8 +12,9 @@ from xmr_core.search.hits import empty_hits, hits_of_pairs, put
 from xmr_core.search.index import Index
 from xmr_core.types import Embeddings, Hits
 
-__all__ = ["RANK_CONSTANT", "by_links", "reciprocal_rank"]
+__all__ = ["DEPTH", "RANK_CONSTANT", "by_links", "reciprocal_rank"]
 
+DEPTH = 1000  # items of each ranking that are fused, or k where that is more; as deep as the runs of Cormack et al.
 RANK_CONSTANT = 60  # of Cormack et al.: the larger, the less a first rank counts against several middling ones
 
 Positions = NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xmr_core.components import Provider
+from xmr_core.components import KeptVectors, Provider
 from xmr_core.errors import StorageError
 from xmr_core.sql import SqlForm
 from xmr_core.types import Head, Layout, Metric
@@ -67,6 +67,7 @@ class SpaceRecord:
     parts: Sequence[PartRecord] = ()
     form: SqlForm | None = None  # how SQL reads the codes; None where it cannot
     counts: Mapping[str, int] = field(default_factory=dict)  # codes of each modality
+    kept: Mapping[str, KeptVectors] = field(default_factory=dict)  # what codes are made of, by modality
 
     @property
     def role(self) -> Head:

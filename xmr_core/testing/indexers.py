@@ -32,7 +32,7 @@ from xmr_core.testing.ground_truth import (
     samples_of,
     split,
 )
-from xmr_core.testing.sql import in_sql
+from xmr_core.testing.sql import in_sql, of_stored_in_sql
 from xmr_core.types import Embeddings, Hits, Layout, Metric
 
 __all__ = ["IndexerCase", "IndexerLaws"]
@@ -378,6 +378,17 @@ class IndexerLaws(Laws):
         whole = self.case.ground(metric)
         ground = replace(whole, queries=whole.queries.take(slice(0, ASKED)), truth=whole.truth[:ASKED])
         assert_alike(ground, in_sql(ground.indexer, ground.codes, ground.queries, K, tmp_path), ground.exact(), "SQL")
+
+    def test_a_stored_item_asks_in_sql_as_its_vector_does(self, metric: Metric, tmp_path: Path) -> None:
+        whole, rows = self.case.ground(metric), slice(0, ASKED)
+        asked, ids = whole.points.take(rows), whole.ids[rows]
+        ground = replace(whole, queries=asked, truth=whole.indexer.distances(asked, whole.codes))
+        found = of_stored_in_sql(ground.indexer, ground.codes, ground.points, ids, K, tmp_path)
+        want = ground.exact(K + 1)
+        keep = np.argsort(want.ids == ids[:, None], axis=1, kind="stable")[:, :K]  # all but the item itself
+        rows_of = np.arange(len(ids))[:, None]
+        want = Hits(want.ids[rows_of, keep], want.distances[rows_of, keep], exact=True)
+        assert_alike(ground, found, want, "stored items in SQL")
 
     # cache
 

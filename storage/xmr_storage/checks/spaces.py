@@ -28,7 +28,12 @@ CODES = re.compile(r"code_([a-z][a-z0-9_]*)_v(\d+)")
 OF_NO_SPACE = "NOT EXISTS (SELECT 1 FROM xmr.spaces AS s WHERE s.space = {table}.space AND s.version = {table}.version)"
 OF_NO_PARTS = "NOT EXISTS (SELECT 1 FROM xmr.parts AS p WHERE p.space = {table}.space AND p.version = {table}.version)"
 OF_NO_ANSWERER = f"NOT ({{table}}.version = {ANSWERER} AND {{table}}.space IN (SELECT answerer FROM xmr.answerers))"
-ROWS = {"forms": "descriptions", "attention": "rows of attention", "training": "rows of training items"}
+ROWS = {
+    "forms": "descriptions",
+    "encoded": "names of vectors",
+    "attention": "rows of attention",
+    "training": "rows of training items",
+}
 
 
 def findings(store: SqlSpaces) -> Iterator[Finding]:

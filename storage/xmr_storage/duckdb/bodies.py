@@ -30,6 +30,8 @@ What they rest on, seen in DuckDB 1.4, 1.5 and 2.0 and held by tests/storage/tes
 - `min(struct, k) ... GROUP BY query` breaks ties by the struct's next field. It takes k from 1 to 999,999.
 - The symbols of PQ as SMALLINT: UTINYINT is no quicker, and PostgreSQL has none. Looking distances up in lists takes
   1.15 times as long as eight joins, but half as long as 32, and does not depend on the order an optimizer gives them.
+- A stored item asks with its vector where the library keeps it: the view `asked` beside codes that do not hold it. It
+  is found by an outer join, and one of two branches is empty, for the reasons above.
 - `array_cosine_distance` of a zero vector is 2 in DuckDB 1 and NaN in 2; here it is 1.
 """
 
@@ -45,7 +47,7 @@ from xmr_storage.dialect import Writer
 from xmr_storage.duckdb.dialect import DuckDBDialect
 from xmr_storage.quoting import literal
 
-__all__ = ["DIALECT", "SAME_KIND", "Bodies", "beside", "modality_given"]
+__all__ = ["DIALECT", "SAME_KIND", "Bodies", "approximates", "beside", "modality_given"]
 
 DIALECT = DuckDBDialect()
 NEAREST_FIRST = "ORDER BY distance, c.item_id"
@@ -60,6 +62,12 @@ CHECKED = "p.k_ IS DISTINCT FROM -1"  # so that the check of k is evaluated
 def beside(name: str) -> str:
     """The name of a table or view beside the codes, as an expression: codebook_hash beside code_hash."""
     return rf"regexp_replace(codes, 'code_([^.]*)$', '{name}_\1')"
+
+
+def approximates(layout: Layout, form: SqlForm | None) -> bool:
+    """True where codes are compared with vectors that they only stand for."""
+    kind = form.query if form is not None and form.distance is not None else None
+    return kind is not None and kind.numbers == "vector" and not layout.holds_vectors
 
 
 def modality_given(called: str) -> str:
@@ -169,8 +177,7 @@ class Bodies:
             FROM ({modality_given(called)}) AS p,
                 (SELECT DISTINCT * FROM {_listed(called)} AS l) AS u LEFT JOIN {self.code} AS h ON h.item_id = u.item_
             """
-        steps = (*self.form.of_code, *self.form.prepare)
-        prepared = self.writer.query(chosen, steps, ("item_id", "wanted"))
+        prepared = self._asking(chosen)
         return self._of_each(called, prepared, "item_id", "c.modality = a.wanted AND c.item_id <> a.item_id", "query")
 
     def stored(self, called: str) -> str:
@@ -183,9 +190,32 @@ class Bodies:
             LEFT JOIN {self.code} AS h ON h.item_id = i.whole_
             WHERE CASE WHEN h.item_id IS NULL THEN {DIALECT.error(told)}::BOOLEAN ELSE TRUE END
             """
-        return f"SELECT s.value FROM ({self.writer.query(one, (*self.form.of_code, *self.form.as_query))}) AS s"
+        steps = (*self.form.of_code, *self.form.as_query)
+        if not approximates(self.layout, self.form):
+            return f"SELECT s.value FROM ({self.writer.query(one, steps)}) AS s"
+        codes, vectors = self._parted(one)
+        stood_for = self.writer.query(codes, steps)
+        return f"SELECT s.value FROM ({stood_for}) AS s UNION ALL SELECT s.q FROM ({vectors}) AS s"
 
     # what they are made of
+
+    def _asking(self, chosen: str) -> str:
+        """The prepared queries that ask as stored items do: `chosen` are their codes, with the column `wanted`."""
+        keys, form = ("item_id", "wanted"), self.form
+        if not approximates(self.layout, form):
+            return self.writer.query(chosen, (*form.of_code, *form.prepare), keys)
+        codes, vectors = self._parted(chosen, keys)
+        sides = (self.writer.query(codes, form.of_code, keys), self.writer.query(vectors, form.of_query, keys))
+        return self.writer.query(" UNION ALL BY NAME ".join(sides), form.prepare, keys)
+
+    def _parted(self, chosen: str, keys: Sequence[str] = ()) -> tuple[str, str]:
+        """Those of the chosen codes whose items have no vector to ask with, and the vectors of the others as `q`."""
+        joined = f"FROM ({chosen}) AS h LEFT JOIN query_table({beside('asked')}) AS s ON s.item_id = h.item_id"
+        vector = f"s.vector::{DIALECT.list_of('vector')} AS q"
+        return (
+            f"SELECT h.* {joined} WHERE s.item_id IS NULL",
+            f"SELECT {', '.join([*(f'h.{key}' for key in keys), vector])} {joined} WHERE s.item_id IS NOT NULL",
+        )
 
     def _compared(self, called: str, k: bool = False) -> str:
         """The distances of the codes to one query, in no order."""
@@ -213,7 +243,7 @@ class Bodies:
             FROM (SELECT i.item_, i.of_, m.modality_ FROM ({item}) AS i, ({modality_given(called)}) AS m) AS p
             LEFT JOIN {self.code} AS h ON h.item_id = p.item_
             """
-        prepared = self.writer.query(chosen, (*self.form.of_code, *self.form.prepare), ("item_id", "wanted"))
+        prepared = self._asking(chosen)
         return f"""
         SELECT c.item_id, c.modality, {self.distance} AS distance
         FROM (

@@ -95,6 +95,7 @@ def _of_space(store: SqlStore, there: Objects, space: SpaceRecord) -> Iterator[F
         yield Finding(what, partial(_rewrite, con, kept, publish))
         return
     tables = [table for table in con.tables() if table.endswith(f"_{space.name}_v{space.version}")]
+    tables += codes.vector_tables(con, space, stored.forms(con, space.name).get(space.version))
     yield from _different(there, _written(_shapes(con, tables), tuple(codes.statements(con, space))), of, publish)
 
 

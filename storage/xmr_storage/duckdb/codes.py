@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from xmr_core.sql import SqlForm
-from xmr_storage import codes, legacy
+from xmr_storage import codes, encoded, features, legacy, parts
 from xmr_storage.quoting import identifier, quoted
 from xmr_storage.records import records
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "drop",
     "family_statements",
+    "find_vectors",
     "forget_macros",
     "library_id",
     "macros_are_current",
@@ -31,6 +33,7 @@ __all__ = [
     "side_tables",
     "statements",
     "tables_of",
+    "vector_tables",
     "views",
 ]
 
@@ -83,6 +86,8 @@ def publish(con: Connection, space: SpaceRecord) -> None:
     forms = codes.forms(con, space.name)
     known = forms.get(space.version)
     present = con.tables()
+    if codes.table_name(space.name, space.version) not in present:
+        raise codes.gone(con, space.name, space.version)
     complete = all(f"{table}_{space.name}_v{space.version:d}" in present for table in (known.tables if known else ()))
     if space.version not in forms or not complete:
         known = legacy.form_of(space)
@@ -111,7 +116,8 @@ def _keep_families(con: Connection, without: str | None = None) -> None:
     from xmr_storage.duckdb import macros
 
     wanted, present = _families(con, without), _present_families(con)
-    published = [space.name for space in records(con) if space.published and space.name != without]
+    known = [space for space in records(con) if space.published and space.name != without]
+    published = [space.name for space in known]
     for name in present - wanted.keys():
         for statement in macros.drop_family(name, published):
             con.execute(statement)
@@ -120,7 +126,9 @@ def _keep_families(con: Connection, without: str | None = None) -> None:
             for statement in macro.statements():
                 con.execute(statement)
     _note_families(con, wanted)
-    con.execute(macros.published_view([name for name in published if con.columns(f"about_{name}")]))
+    tables = con.tables("code_")
+    whole = (space.name for space in known if codes.table_name(space.name, space.version) in tables)
+    con.execute(macros.published_view([name for name in whole if con.columns(f"about_{name}")]))
 
 
 def _families(con: Connection, without: str | None = None) -> dict[str, list[Macro]]:
@@ -193,10 +201,32 @@ def statements(con: Connection, space: SpaceRecord) -> list[str]:
 
     forms = codes.forms(con, space.name)
     form = forms.get(space.version)
-    kept = space.name in decoded.wanted(con)
+    kept, vectors = space.name in decoded.wanted(con), vector_tables(con, space, form)
     return macros.space_statements(
-        space.name, space.version, space.code_layout, form, views(forms), space.metric, library_id(con), kept
+        *(space.name, space.version, space.code_layout, form, views(forms), space.metric, library_id(con)),
+        *(kept, vectors),
     )
+
+
+def vector_tables(con: Connection, space: SpaceRecord, form: SqlForm | None) -> list[str]:
+    """The tables of the vectors that stored items ask with, where codes only stand for vectors."""
+    from xmr_storage.duckdb.bodies import approximates
+
+    if form is None or form.query is None or not approximates(space.code_layout, form):
+        return []
+    noted = dict.fromkeys(encoded.tables(con, space.name, space.version).values())
+    return [table for table in noted if features.width(con, table) == form.query.length]
+
+
+def find_vectors(con: Connection) -> None:
+    """Note the vectors that stored items ask with, of published versions from before they were noted."""
+    from xmr_storage.duckdb.bodies import approximates
+
+    for space in (space for space in records(con) if space.published):
+        form = codes.forms(con, space.name).get(space.version)
+        if approximates(space.code_layout, form) and not encoded.tables(con, space.name, space.version):
+            loaded = dataclasses.replace(space, parts=parts.get(con, space.name, space.version))
+            encoded.note(con, dataclasses.replace(space, kept=legacy.kept_of(loaded)))
 
 
 def family_statements(con: Connection) -> list[str]:

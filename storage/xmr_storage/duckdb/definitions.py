@@ -33,7 +33,8 @@ NEEDED = frozenset(  # the functions that our statements call, by name or by Duc
     any_value array_distance array_extract array_inner_product array_slice avg bit_count bool_and count count_star
     current_database current_setting duckdb_columns duckdb_connection_count duckdb_constraints duckdb_databases
     duckdb_functions duckdb_indexes duckdb_schemas duckdb_sequences duckdb_tables duckdb_types duckdb_views error filter
-    first flatten getvariable greatest json_serialize_sql len list list_distance list_extract list_inner_product
+    first flatten getvariable greatest json_serialize_sql len list list_count list_distance list_extract list_filter
+    list_inner_product list_position list_unique
     chr concat_ws contains from_hex hex isfinite least query_table regexp_replace replace reverse row_number rpad substr
     list_sum list_transform list_value list_zip log2 max min nullif pragma_database_size random range read_csv read_json
     read_parquet regexp_full_match round row sqrt string_agg struct_extract struct_pack sum typeof unnest xor

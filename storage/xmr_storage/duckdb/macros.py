@@ -16,8 +16,9 @@ from xmr_core.errors import DataError
 from xmr_core.search.vector_indexer import vector_form
 from xmr_core.sql import FUNCTIONS, Balance, SqlForm
 from xmr_core.types import IMAGE, TEXT, Layout, Metric
-from xmr_storage.duckdb.bodies import DIALECT, SAME_KIND, modality_given
+from xmr_storage.duckdb.bodies import DIALECT, SAME_KIND, approximates, modality_given
 from xmr_storage.duckdb.decoded import select
+from xmr_storage.duckdb.fusing import fused
 from xmr_storage.duckdb.searches import Macro, family_macros, family_name, space_macros
 from xmr_storage.quoting import identifier, literal, quoted
 
@@ -49,9 +50,10 @@ def checked_space(space: str) -> str:
 def generation() -> str:
     """What tells the macros of this version of xmr from those of another: they are made again where it differs."""
     functions = [DIALECT.functions[op](*"xyzw"[: max(least, 1)]) for op, (least, _) in FUNCTIONS.items()]
-    samples = [(Layout.vectors(2), vector_form(2, "cosine")), (Layout.bits(72), None)]
-    spaces = [text for layout, form in samples for text in space_statements("s", 1, layout, form)]
-    macros = families([("s", Layout.vectors(2), vector_form(2, "cosine"), "cosine")])
+    vector = vector_form(2, "cosine")
+    samples = [(Layout.vectors(2), vector), (Layout.symbols(2), vector), (Layout.bits(72), None)]
+    spaces = [text for layout, form in samples for text in space_statements("s", 1, layout, form, vectors=["f"])]
+    macros = families(("s", layout, form, "cosine") for layout, form in samples)
     of_families = [text for own in macros.values() for macro in own for text in macro.statements()]
     texts = [*shared_statements(), published_view(["s"]), *functions, *spaces, *of_families]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
@@ -59,7 +61,7 @@ def generation() -> str:
 
 def shared_statements() -> list[str]:
     """The macros that belong to no space."""
-    return [text for macro in (_hamming(), _words(), _help()) for text in macro.statements()]
+    return [text for macro in (_hamming(), _words(), fused(), _help()) for text in macro.statements()]
 
 
 def published_view(spaces: Collection[str]) -> str:
@@ -193,7 +195,7 @@ def drop_statements(space: str, views: Collection[str] = ()) -> list[str]:
     return [
         *(f"DROP MACRO TABLE IF EXISTS xmr.{macro}_{space}" for macro in TABLE_MACROS),
         *(f"DROP MACRO IF EXISTS xmr.{macro}_{space}" for macro in SCALARS),
-        *(f"DROP VIEW IF EXISTS xmr.{identifier(view)}_{space}" for view in (*views, "about", "code")),
+        *(f"DROP VIEW IF EXISTS xmr.{identifier(view)}_{space}" for view in (*views, "asked", "about", "code")),
     ]
 
 
@@ -206,22 +208,28 @@ def space_statements(
     metric: Metric | None = None,
     library: str = "",
     kept: bool = False,
+    vectors: Collection[str] = (),
 ) -> list[str]:
     """Statements that publish a version: the views and macros of a space, in place of those of another version.
 
     To be run in one transaction; a reader sees the whole of one version or of the other. `others` are the views beside
-    the codes that the other version may have, `library` the id of the library. Without a form, or a distance in it,
-    there is no search. What codes stand for is `kept` as a table, or a view decodes them.
+    the codes that the other version may have, `library` the id of the library, `vectors` the tables of what codes were
+    made of. Without a form, or a distance in it, there is no search. What codes stand for is `kept` as a table, or a
+    view decodes them: over tables alone, since `IMPORT DATABASE` makes views in the order of their names.
     """
     tables = ("code", *(form.tables if form else ()))
     views = [
         f"CREATE VIEW xmr.{name}_{checked_space(space)} AS FROM xmr.{name}_{space}_v{version:d}" for name in tables
     ]
     views.append(_about(space, version, layout, form, metric, library))
+    if approximates(layout, form):
+        views.append(_asked(space, vectors))
     if form is not None and form.decoded is not None:
         name = f"{identifier(form.decoded.name)}_{space}"
         columns = _listed(["item_id", "modality", *(quoted(column.name) for column in form.decoded.columns)])
-        decoded = f"SELECT {columns} FROM xmr.{name}_v{version:d}" if kept else select(form.decoded, space)
+        decoded = (
+            f"SELECT {columns} FROM xmr.{name}_v{version:d}" if kept else select(form.decoded, f"{space}_v{version:d}")
+        )
         views.append(f"CREATE VIEW xmr.{name} AS {decoded}")
     present = {*others, *(form.views if form else ())}
     macros = [*_diagnostics(space, layout)]
@@ -267,6 +275,13 @@ def _about(space: str, version: int, layout: Layout, form: SqlForm | None, metri
         "family": "NULL::VARCHAR" if family is None else literal(family),
     }
     return f"CREATE VIEW xmr.about_{space} AS SELECT {_listed(f'{x} AS {name}' for name, x in columns.items())}"
+
+
+def _asked(space: str, vectors: Collection[str]) -> str:
+    """The view of the vectors that stored items ask with."""
+    every = " UNION ALL ".join(f"SELECT f.item_id, f.vector FROM xmr.{quoted(table)} AS f" for table in vectors)
+    none = "SELECT NULL::BIGINT AS item_id, NULL::FLOAT[] AS vector WHERE FALSE"
+    return f"CREATE VIEW xmr.asked_{space} AS {every or none}"
 
 
 def _diagnostics(space: str, layout: Layout) -> Iterator[Macro]:

@@ -149,6 +149,7 @@ class DuckDBStore(SqlStore):
             codes.forget_macros(self.db)
             for statement in macros.shared_statements():
                 self.execute(statement)
+            codes.find_vectors(self.db)
             super().republish()
             codes.remember_macros(self.db)
 
