@@ -350,3 +350,54 @@ def test_a_manifest_without_any_table_is_refused(tmp_path: Path) -> None:
         pytest.raises(xmr.StorageError, match="not a whole export"),
     ):
         again.restore(tmp_path)
+
+
+# a table of codes that another client has dropped
+
+
+def without_codes(made: Path, tmp_path: Path, space: str) -> str:
+    file = shutil.copy(made, tmp_path)
+    with duckdb.connect(file) as client:
+        client.execute(f"DROP TABLE xmr.code_{space}_v1")
+        client.execute("UPDATE xmr.meta SET value = 'of another version' WHERE key = 'macros'")
+    return str(file)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_codes_that_are_gone_are_said_to_be(made: Path, tmp_path: Path, read_only: bool) -> None:
+    file = without_codes(made, tmp_path, "toy")
+    told = (
+        r"codes of space 'toy' version 1 are gone, with their table xmr\.code_toy_v1; db\.doctor\(repair=True\) makes"
+    )
+    with xmr.open(file, read_only=read_only, progress=False) as db:
+        with pytest.raises(xmr.StorageError, match=told):
+            db.search(text="red", space="toy")
+        if not read_only:
+            with pytest.raises(xmr.StorageError, match=told):
+                db.publish("toy", 1)
+        assert any(finding.startswith("the codes of space 'toy' version 1 are gone") for finding in db.doctor())
+
+
+def test_codes_that_are_gone_are_made_again(made: Path, tmp_path: Path) -> None:
+    with xmr.open(without_codes(made, tmp_path, "toy"), progress=False) as db:
+        db.doctor(repair=True)
+        assert db.doctor() == []
+        assert keys_found(db) == {"red", "green", "blue", "white"}
+        assert len(db.sql("FROM xmr.published").fetchall()) == len(db.spaces())
+
+
+def test_embeddings_that_are_gone_leave_the_other_spaces_alone(made: Path, tmp_path: Path) -> None:
+    with xmr.open(without_codes(made, tmp_path, "mine"), progress=False) as db:
+        with pytest.raises(xmr.StorageError, match=r"drop the space, db\.drop\('mine'\), and add the embeddings again"):
+            db.search(vector=np.zeros(1, np.uint8), space="mine")
+        db.publish("toy", 1)
+        assert keys_found(db) == {"red", "green", "blue", "white"}
+        db.drop("mine")
+        assert db.doctor() == []
+
+
+def test_codes_that_go_while_the_library_is_open_are_said_to_be(db: xmr.Library) -> None:
+    assert keys_found(db)
+    db.sql("DROP TABLE xmr.code_toy_v1")
+    with pytest.raises(xmr.StorageError, match="the codes of space 'toy' version 1 are gone"):
+        keys_found(db)
