@@ -10,26 +10,32 @@ import duckdb
 
 
 def runner(client, file):
-    """What runs a statement, and the errors it raises."""
+    """What gives the rows of a statement, and the errors it raises."""
     if client == "sqlalchemy":
         import sqlalchemy
 
         engine = sqlalchemy.create_engine(f"duckdb:///{file}", connect_args={"read_only": True})
 
-        def run_alone(statement):  # after an error, a transaction takes no more statements
+        connection = engine.connect()
+
+        def run_alone(statement):
+            """In a transaction of its own: after an error it takes no more statements, and ATTACH goes with it."""
             try:
-                return connection.exec_driver_sql(statement)
+                rows = connection.exec_driver_sql(statement).fetchall()
+                connection.commit()
+                return rows
             except sqlalchemy.exc.DBAPIError:
                 connection.rollback()
                 raise
 
-        connection = engine.connect()
         return run_alone, sqlalchemy.exc.DBAPIError
     if client == "ibis":
         import ibis
 
-        return ibis.duckdb.connect(file, read_only=True).raw_sql, duckdb.Error
-    return duckdb.connect(file, read_only=True).execute, duckdb.Error
+        client = ibis.duckdb.connect(file, read_only=True)
+        return lambda statement: client.raw_sql(statement).fetchall(), duckdb.Error
+    plain = duckdb.connect(file, read_only=True)
+    return lambda statement: plain.execute(statement).fetchall(), duckdb.Error
 
 
 asked = json.load(sys.stdin)
@@ -37,7 +43,7 @@ run, errors = runner(sys.argv[1] if len(sys.argv) > 1 else "duckdb", asked["file
 answers = []
 for statement in asked["statements"]:
     try:
-        answers.append([list(row) for row in run(statement).fetchall()])
+        answers.append([list(row) for row in run(statement)])
     except errors as error:
         answers.append(str(getattr(error, "orig", error)).splitlines()[0])
 assert "xmr_core" not in sys.modules
