@@ -61,6 +61,16 @@ def test_a_bare_folder_is_its_images_by_their_paths(photos: Path) -> None:
     assert len(made.texts) == 0
 
 
+def test_a_folder_that_goes_while_it_is_read_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: Path, pattern: str) -> Iterator[Path]:
+        yield photos / "a.png"
+        raise FileNotFoundError(2, "No such file or directory", "/proc/27244")
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    with pytest.raises(DataError, match=r"cannot be read: .*/proc/27244"):
+        load(photos)
+
+
 def test_a_text_file_beside_an_image_holds_its_captions(photos: Path) -> None:
     (photos / "a.txt").write_text("a red square\nall red\n")
     assert captions(loaded(photos)) == [("a.png", "a red square"), ("a.png", "all red")]

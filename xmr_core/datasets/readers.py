@@ -67,7 +67,10 @@ def load(source: object, on_error: str = "refuse", **options: Any) -> Pairs | It
             raise DataError(f"{', '.join(options)}: name columns, and {type(source).__name__} has none")
         return source
     if isinstance(source, (str, Path)):
-        return read(source, **options, **({"on_error": on_error} if on_error != "refuse" else {}))
+        try:
+            return read(source, **options, **({"on_error": on_error} if on_error != "refuse" else {}))
+        except OSError as error:  # a folder may be closed to us, or go while it is read
+            raise DataError(f"{str(source)[:200]!r} cannot be read: {error}") from error
     return records(source, on_error=on_error, **options)
 
 
