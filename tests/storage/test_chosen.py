@@ -80,6 +80,12 @@ def test_a_few_rows_are_written_as_many_are(con: DuckDBConnection, name: str) ->
     assert repr(con.rows("FROM xmr.few")) == repr(con.rows("FROM xmr.many"))
 
 
+def test_no_number_of_a_vector_is_a_value_that_duckdb_asks_the_type_of() -> None:
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(128.0)), 128)
+    _, bound = rowwise.insertion("few", pa.table({"item_id": [1], "vector": vector}))
+    assert [type(value) for value in bound] == [int, str]
+
+
 def test_many_rows_or_rows_of_other_types_are_written_as_a_table() -> None:
     assert not rowwise.are_few(pa.table({"a": np.arange(rowwise.ROWS + 1)}))
     assert not rowwise.are_few(pa.table({"a": pa.array([], pa.int64())}))

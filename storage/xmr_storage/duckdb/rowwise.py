@@ -1,4 +1,8 @@
-"""A few rows as the parameters of one INSERT: DuckDB plans and runs it in a tenth of the time of a table from Arrow."""
+"""A few rows as the parameters of one INSERT: DuckDB plans and runs it in a tenth of the time of a table from Arrow.
+
+A vector is bound as its text: DuckDB looks for pandas for each number of a list, in a millisecond where it is not
+installed. The text of a float32 is that of the same float64, and is read as the same float32.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +42,15 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 def insertion(target: str, table: pa.Table) -> tuple[str, list[Any]]:
     """The statement that inserts the rows, and its parameters."""
-    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    rows = list(zip(*map(_values, table.columns), strict=True))
     holders = (f"${place + 1}" for place in range(len(rows) * table.num_columns))
     tuples = ", ".join(f"({', '.join(next(holders) for _ in row)})" for row in rows)
     names = ", ".join(map(quoted, table.column_names))
     return f"INSERT INTO xmr.{target} ({names}) VALUES {tuples}", [value for row in rows for value in row]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if not types.is_fixed_size_list(column.type):
+        return values
+    return [None if value is None else str(value) for value in values]
